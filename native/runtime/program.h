@@ -1,0 +1,74 @@
+// A program as it comes from lib/program/encode.ts: flat numbers and a table of names.
+//
+//   words: version (1)
+//          values,  then per value: dtype, rank, dims...
+//          inputs,  value ids...
+//          outputs, value ids...
+//          nodes,   then per node: name, inputs, ids..., outputs, ids..., attributes,
+//                   then per attribute: name, kind (0 numbers, 1 strings), length, items...
+//   Names and string items are indices into `names`.
+//
+// Operations, tensors dense and row-major (T: f32 or f64 unless said otherwise):
+//
+//   constant      () -> any      numbers data: one number per element, or one that fills
+//   reshape       x -> y         same elements; never copies (the planner aliases)
+//   fused         x.. -> y..     one pass over an iteration space: numbers shape (rank <= 8);
+//                 strides (inputs x rank, in elements, 0 broadcasts), offsets (inputs, elements);
+//                 strings ops; numbers code: per instruction (op, a, b, c), op indexing `ops`,
+//                 unused operands -1. Registers: 0 .. inputs-1 are the inputs, input count + k is
+//                 the result of instruction k. `const` takes its number from numbers consts[a].
+//                 numbers results: the register stored to each output; outputs have the elements
+//                 of the iteration space in order. Compute type f64 if any operand or result is
+//                 f64 or i32, else f32. Comparisons and logic give 1 or 0. Stores to i32 and u8
+//                 truncate toward zero and saturate; NaN stores 0.
+//                 ops: const neg abs sign exp expm1 log log1p sqrt rsqrt sin cos tanh erf sigmoid
+//                 softplus floor round add sub mul div pow max min eq ne lt le gt ge and or not
+//                 where(cond, a, b) cast_f32 cast_bf16 cast_f16 cast_i32 cast_u8 isfinite
+//                 max/min propagate NaN; sign(0) = 0; round is half to even.
+//   matmul        a, b [, c] -> y   y = a b [+ c]; numbers transA, transB (0/1).
+//                 a [.., M, K] ([.., K, M] when transA), b [.., K, N] ([.., N, K] when transB),
+//                 leading axes broadcast, y [.., M, N]; c has y's shape and may alias it.
+//   reduce        x -> y         strings kind (sum max min), numbers axes (ascending), removed;
+//                 sums accumulate in float64 in a fixed order; max/min propagate NaN; i32 allowed
+//   transpose     x -> y         numbers perm: y axis i is x axis perm[i]; any dtype
+//   concat        x.. -> y       numbers axis; any dtype
+//   pad           x -> y         numbers low, high (>= 0, per axis), value; any dtype
+//   gather        x [V, ..], i32 index [I..] -> [I.., ..]; any dtype of x; index outside: ERR_RANGE
+//   scatter_add   i32 index [I..], u [I.., ..] -> [size, ..]; numbers size; fixed order
+//   argmax        x -> i32       numbers axis, removed; the first of equals; NaN wins
+//   iota          () -> any      numbers axis
+//   softmax       x -> y         last axis; numbers log (0/1)
+//   logsumexp     x [.., C] -> [..]
+//   random        i32 key [4] -> T   strings kind (uniform normal rademacher), numbers stream.
+//                 Philox key (key[0], key[1]), counter (block low, block high, stream, key[2]);
+//                 element i is word i % 4 of block i / 4 (rademacher: bit i % 32 of word i / 32).
+//   cross_entropy         z [B.., C], t [, w [C]] -> loss [B..], lse [B..]
+//   cross_entropy_vjp     z, t [, w], lse, g [B..] -> [B.., C]        g * d loss / d z
+//   cross_entropy_jvp     z, t [, w], lse, dz [R, B.., C] -> [R, B..]
+//   cross_entropy_vjp_jvp z, t [, w], lse, g, dz [R, B.., C] -> [R, B.., C]
+//                 t: i32 [B..] labels, or T [B.., C] probabilities. numbers smoothing (q = (1-s) q
+//                 + s/C), ignore (label without loss; NaN or absent: none), weighted (0/1: w is
+//                 there). loss = W lse - sum_c w_c q_c z_c with W = sum_c w_c q_c; label outside
+//                 [0, C) and not ignored: ERR_RANGE. Small 1 - p keeps relative accuracy: for a
+//                 hard label p_y - 1 is computed as -sum of the others.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "native/runtime/kernel.h"
+#include "native/runtime/types.h"
+
+namespace losscape {
+
+struct Program {
+  std::vector<TensorType> values;
+  std::vector<int> inputs;
+  std::vector<int> outputs;
+  std::vector<OpSpec> nodes;  // topological order
+};
+
+// Checks every length, id, order and size; throws Error{ERR_PROGRAM} or Error{ERR_SHAPE}.
+Program DecodeProgram(const std::vector<std::string>& names, const double* words, size_t count);
+
+}  // namespace losscape
