@@ -1,0 +1,59 @@
+// Vectors in device storage: dot products, norms, scaling, updates, zero padding; f32 and f64.
+//
+// Numbers that leave a vector are f64, accumulated in a fixed order: an f32 dot product runs in
+// chains of at most 64 f32 terms that are added in f64; partial sums of fixed blocks are added in
+// order. So results do not depend on the thread count. All are bound by memory.
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+namespace losscape {
+
+// Element ranges of a vector in device storage that hold numbers, ascending; the rest is padding
+// and stays zero, so that dot products and norms need not know about it.
+struct Segments {
+  std::vector<size_t> offsets;
+  std::vector<size_t> lengths;
+
+  // n: elements that are numbers.
+  size_t Logical() const;
+  // Throws Error{ERR_SHAPE} unless ranges ascend, do not overlap and end within `storage`.
+  void Check(size_t storage) const;
+};
+
+// sum_i a[i] b[i]
+template <typename T>
+double Dot(const T* a, const T* b, size_t n, int threads);
+
+// sqrt(sum_i x[i]^2); not finite where an element is not.
+template <typename T>
+double Norm(const T* x, size_t n, int threads);
+
+// y = factor x, the product rounded once from f64; y may be x.
+template <typename T>
+void Scale(double factor, const T* x, T* y, size_t n, int threads);
+
+// y += factor x
+template <typename T>
+void Axpy(double factor, const T* x, T* y, size_t n, int threads);
+
+template <typename T>
+void Copy(const T* x, T* y, size_t n, int threads);
+
+template <typename T>
+void Zero(T* x, size_t n, int threads);
+
+// sum += x, in f64.
+template <typename T>
+void Accumulate(const T* x, double* sum, size_t n, int threads);
+
+// y = factor x, from f64.
+template <typename T>
+void Round(double factor, const double* x, T* y, size_t n, int threads);
+
+// Sets every element outside the segments to zero.
+template <typename T>
+void ZeroPadding(const Segments& segments, T* x, size_t storage);
+
+}  // namespace losscape
