@@ -1,9 +1,9 @@
-#include "runtime/random.h"
+#include "native/runtime/random.h"
 
 #include <cstring>
 #include <vector>
 
-#include "test/test.h"
+#include "native/test/test.h"
 
 namespace losscape {
 namespace {

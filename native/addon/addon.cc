@@ -1,0 +1,19 @@
+#include <napi.h>
+
+#include "native/addon/errors.h"
+#include "native/addon/modules.h"
+#include "native/runtime/simd.h"
+
+namespace {
+
+Napi::Object Init(Napi::Env env, Napi::Object exports) {
+  losscape::Guard(env, [&] {
+    losscape::GetSimd();  // before anything can run a kernel
+    for (auto init : {losscape::InitInfo}) init(env, exports);
+  });
+  return exports;
+}
+
+}  // namespace
+
+NODE_API_MODULE(losscape, Init)
