@@ -1,0 +1,90 @@
+// A program compiled for the CPU: kernels, constants and one arena planned by liveness.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "native/runtime/buffer.h"
+#include "native/runtime/executor.h"
+#include "native/runtime/program.h"
+
+namespace losscape {
+
+struct CompileOptions {
+  int threads = 1;
+  // Pairs [input, output] that may share storage: the input is dead after the run.
+  std::vector<std::pair<int, int>> donate;
+};
+
+struct OperationProfile {
+  std::string name;
+  double milliseconds = 0;
+  int64_t calls = 0;
+};
+
+struct RunOptions {
+  // Check every result; Error{ERR_NOT_FINITE} names the first operation that makes a NaN.
+  bool anomaly = false;
+  // Adds to one entry per operation (resized when empty).
+  std::vector<OperationProfile>* profile = nullptr;
+};
+
+class Executable {
+ public:
+  // Throws Error{ERR_PROGRAM, ERR_SHAPE, ...} of the kernels' factories.
+  static std::shared_ptr<Executable> Compile(Program program, const CompileOptions& options);
+  ~Executable();
+
+  int threads() const { return threads_; }
+  const std::vector<TensorType>& inputTypes() const { return inputTypes_; }
+  const std::vector<TensorType>& outputTypes() const { return outputTypes_; }
+  // Bytes of the planned arena, and what it would be without any reuse.
+  size_t arenaBytes() const { return arenaBytes_; }
+  size_t unplannedBytes() const { return unplannedBytes_; }
+  // One line per operation: index, name, place and bytes of its outputs.
+  std::vector<std::string> Describe() const;
+
+  // Checks that `views` (one per input or output) are large enough, aligned to the element, and
+  // that no output overlaps an input (other than its donated one) or another output.
+  // Throws Error{ERR_ARGUMENT, ERR_SHAPE}.
+  void CheckViews(const std::vector<View>& inputs, const std::vector<View>& outputs) const;
+
+  // Runs on checked storage: one pointer per input and output, in order. Yields between operations.
+  // Re-entrant: a run that starts inside another gets an arena of its own.
+  void Run(const void* const* inputs, void* const* outputs, RunContext& context,
+           const RunOptions& options = {}) const;
+  // CheckViews, then Run.
+  void Run(const std::vector<View>& inputs, const std::vector<View>& outputs, RunContext& context,
+           const RunOptions& options = {}) const;
+
+ private:
+  struct Operation;
+  struct Arena;
+  struct Patch;
+  struct Copy;
+  class ArenaLease;
+  friend class Compiler;
+
+  Executable();
+  void RunChecked(Arena& arena, RunContext& context, const RunOptions& options) const;
+
+  int threads_ = 1;
+  std::vector<TensorType> inputTypes_;
+  std::vector<TensorType> outputTypes_;
+  std::vector<std::pair<int, int>> donate_;
+  size_t arenaBytes_ = 0;
+  size_t unplannedBytes_ = 0;
+  Allocation constants_;
+  std::vector<Operation> operations_;
+  std::vector<Patch> patches_;
+  std::vector<Copy> copies_;
+  size_t tableSize_ = 0;
+
+  mutable std::mutex mutex_;
+  mutable std::vector<std::unique_ptr<Arena>> idle_;
+};
+
+}  // namespace losscape
