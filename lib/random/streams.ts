@@ -16,13 +16,14 @@ const PURPOSES = {
 export type StreamPurpose = keyof typeof PURPOSES
 
 /**
- * The stream number of the `index`-th stream of a purpose: purpose in the high 32 bits,
- * index in the low ones. `stream('shuffle', 3)` is the order of epoch 3.
+ * The stream number of the `index`-th stream of a purpose: 2^31 + purpose in the high 32 bits,
+ * index in the low ones. `stream('shuffle', 3)` is the order of epoch 3. Random operations of
+ * programs keep the step in the high word, below 2^31, so the two never share a stream.
  * Throws ERR_ARGUMENT when `index` is not an unsigned 32-bit integer.
  */
 export function stream(purpose: StreamPurpose, index = 0): bigint {
   if (!Number.isInteger(index) || index < 0 || index > 0xffffffff) {
     throw new LosscapeError('ERR_ARGUMENT', `stream index must be in [0, 2^32); got ${index}.`)
   }
-  return (BigInt(PURPOSES[purpose]) << 32n) | BigInt(index)
+  return (BigInt(2 ** 31 + PURPOSES[purpose]) << 32n) | BigInt(index)
 }
