@@ -45,7 +45,7 @@ class Executable {
   size_t arenaBytes() const { return arenaBytes_; }
   size_t unplannedBytes() const { return unplannedBytes_; }
   // One line per operation: index, name, place and bytes of its outputs.
-  std::vector<std::string> Describe() const;
+  const std::vector<std::string>& Describe() const { return descriptions_; }
 
   // Checks that `views` (one per input or output) are large enough, aligned to the element, and
   // that no output overlaps an input (other than its donated one) or another output.
@@ -62,14 +62,16 @@ class Executable {
 
  private:
   struct Operation;
-  struct Arena;
-  struct Patch;
+  struct Info;
+  struct Entry;
   struct Copy;
-  class ArenaLease;
+  struct Arena;
+  class Lease;
   friend class Compiler;
 
   Executable();
-  void RunChecked(Arena& arena, RunContext& context, const RunOptions& options) const;
+  void RunPlain(void* const* table, RunContext& context) const;
+  void RunChecked(void* const* table, RunContext& context, const RunOptions& options) const;
 
   int threads_ = 1;
   std::vector<TensorType> inputTypes_;
@@ -78,10 +80,15 @@ class Executable {
   size_t arenaBytes_ = 0;
   size_t unplannedBytes_ = 0;
   Allocation constants_;
+  std::vector<std::unique_ptr<Kernel>> kernels_;
   std::vector<Operation> operations_;
-  std::vector<Patch> patches_;
+  std::vector<Info> infos_;
+  std::vector<std::string> descriptions_;
+  // The pointers of all operations, one after another: where each points to, and which of them
+  // change from run to run.
+  std::vector<Entry> entries_;
+  std::vector<size_t> bound_;
   std::vector<Copy> copies_;
-  size_t tableSize_ = 0;
 
   mutable std::mutex mutex_;
   mutable std::vector<std::unique_ptr<Arena>> idle_;
