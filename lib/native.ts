@@ -268,6 +268,8 @@ export interface NativeMemory {
 
 export interface NativeBinding {
   info(): NativeInfo
+  /** Opens OpenBLAS; its build configuration and the kernel set that it chose. ERR_NATIVE without it. */
+  blasInfo(): { version: string; core: string }
   /** Starts the executor with that many threads, or changes it between jobs. */
   setThreads(threads: number): void
   memory(): NativeMemory

@@ -89,3 +89,20 @@ test('LOSSCAPE_SIMD lowers the instruction set, and an unknown level is ERR_ARGU
   expect(simdTargets).toContain(simdOfChild('avx2'))
   expect(simdOfChild('mmx')).toBe('ERR_ARGUMENT')
 })
+
+test('OpenBLAS is opened from the helper library and names its build', () => {
+  const { version, core } = native().blasInfo()
+  expect(version).toMatch(/OPENMP/)
+  expect(core).toMatch(/\w/)
+})
+
+test('a missing BLAS helper is ERR_NATIVE with the command that builds it', () => {
+  const script = `
+    try { require(process.argv[1]).blasInfo() } catch (e) { console.log(e.code, e.message) }`
+  const [addon] = addonCandidates({ env: {} })
+  const run = spawnSync(process.execPath, ['-e', script, addon!], {
+    env: { ...process.env, LOSSCAPE_BLAS: join(folder, 'none.so') },
+    encoding: 'utf8',
+  })
+  expect(run.stdout).toMatch(/^ERR_NATIVE .*none\.so.*npm run build/)
+})
