@@ -1,0 +1,68 @@
+/** Operations on traced tensors. Importing this file registers all of them. */
+export { constant, iota, onesLike, zerosLike } from './constant.js'
+export { COTANGENT, stopGradient, tap } from './control.js'
+export { type CrossEntropyOptions, crossEntropy } from './cross_entropy.js'
+export {
+  abs,
+  add,
+  cast,
+  clamp,
+  cos,
+  div,
+  eq,
+  erf,
+  exp,
+  expm1,
+  floor,
+  ge,
+  gelu,
+  gt,
+  isFinite,
+  le,
+  leakyRelu,
+  log,
+  log1p,
+  logicalAnd,
+  logicalNot,
+  logicalOr,
+  lt,
+  maximum,
+  minimum,
+  mul,
+  ne,
+  neg,
+  type Operand,
+  pow,
+  relu,
+  round,
+  rsqrt,
+  sigmoid,
+  sign,
+  silu,
+  sin,
+  softplus,
+  sqrt,
+  sub,
+  tanh,
+  where,
+} from './elementwise.js'
+
+import './fused.js'
+
+export { gather, scatterAdd } from './indexing.js'
+export { hinge, logistic, marginLogistic, squaredError } from './losses.js'
+export { matmul } from './matmul.js'
+export { broadcastTo, concat, pad, reshape, slice, transpose } from './movement.js'
+export { type Affine, layerNorm, rmsNorm } from './norms.js'
+export { dropout, type RandomKind, random } from './random.js'
+export {
+  argmax,
+  logSoftmax,
+  logsumexp,
+  max,
+  mean,
+  min,
+  moments,
+  softmax,
+  sum,
+} from './reduce.js'

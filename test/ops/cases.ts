@@ -1,0 +1,256 @@
+import * as ops from '../../lib/ops/index.js'
+import type { Tensor } from '../../lib/program/tensor.js'
+import type { TensorType } from '../../lib/program/types.js'
+
+/** One way to use an operation; run on every device against the float64 reference. */
+export interface OperationCase {
+  readonly name: string
+  readonly inputs: readonly TensorType[]
+  readonly f: (...args: Tensor[]) => Tensor | readonly Tensor[]
+  /** Floating-point inputs are drawn from this interval (default -2 to 2). */
+  readonly domain?: readonly [number, number]
+  /** Integer inputs are drawn from [0, this). */
+  readonly integers?: number
+  /** Not differentiated (integer results), or only almost everywhere: no finite differences. */
+  readonly smooth?: false
+  /** Highest order of derivative that exists. */
+  readonly order?: 1 | 2
+}
+
+const f32 = (...shape: number[]): TensorType => ({ dtype: 'f32', shape })
+const i32 = (...shape: number[]): TensorType => ({ dtype: 'i32', shape })
+
+function unary(
+  name: string,
+  f: (a: Tensor) => Tensor,
+  options: Partial<OperationCase> = {},
+): OperationCase {
+  return { name, inputs: [f32(3, 5)], f, ...options }
+}
+
+function binary(
+  name: string,
+  f: (a: Tensor, b: Tensor) => Tensor,
+  options: Partial<OperationCase> = {},
+): OperationCase {
+  return { name, inputs: [f32(3, 5), f32(3, 5)], f, ...options }
+}
+
+export const OPERATION_CASES: readonly OperationCase[] = [
+  unary('neg', ops.neg),
+  unary('abs', ops.abs),
+  unary('sign', ops.sign, { smooth: false }),
+  unary('exp', ops.exp),
+  unary('expm1', ops.expm1),
+  unary('log', ops.log, { domain: [0.3, 4] }),
+  unary('log1p', ops.log1p, { domain: [-0.6, 4] }),
+  unary('sqrt', ops.sqrt, { domain: [0.3, 4] }),
+  unary('rsqrt', ops.rsqrt, { domain: [0.3, 4] }),
+  unary('sin', ops.sin),
+  unary('cos', ops.cos),
+  unary('tanh', ops.tanh),
+  unary('erf', ops.erf),
+  unary('sigmoid', ops.sigmoid),
+  unary('softplus', ops.softplus),
+  unary('relu', ops.relu),
+  unary('floor', ops.floor, { smooth: false }),
+  unary('round', ops.round, { smooth: false }),
+  unary('isfinite', ops.isFinite, { smooth: false }),
+  unary('gelu', (a) => ops.gelu(a)),
+  unary('gelu-tanh', (a) => ops.gelu(a, 'tanh')),
+  unary('silu', ops.silu),
+  unary('leaky-relu', (a) => ops.leakyRelu(a)),
+  unary('clamp', (a) => ops.clamp(a, -0.7, 0.9)),
+  unary('cast-i32', (a) => ops.cast(a, 'i32'), { smooth: false }),
+  unary('cast-u8', (a) => ops.cast(a, 'u8'), { smooth: false, domain: [-10, 300] }),
+  binary('add', ops.add),
+  binary('sub', ops.sub),
+  binary('mul', ops.mul),
+  binary('div', ops.div, { domain: [0.4, 2] }),
+  binary('pow', ops.pow, { domain: [0.4, 2] }),
+  binary('max', ops.maximum),
+  binary('min', ops.minimum),
+  binary(
+    'comparisons',
+    (a, b) =>
+      [ops.eq, ops.ne, ops.lt, ops.le, ops.gt, ops.ge]
+        .map((compare, i) => ops.mul(ops.cast(compare(a, b), 'f32'), 2 ** i))
+        .reduce((s, t) => ops.add(s, t)),
+    { smooth: false },
+  ),
+  binary(
+    'logic',
+    (a, b) =>
+      ops.cast(
+        ops.logicalOr(ops.logicalAnd(ops.gt(a, 0), ops.gt(b, 0)), ops.logicalNot(ops.gt(a, b))),
+        'f32',
+      ),
+    { smooth: false },
+  ),
+  binary('where', (a, b) => ops.where(ops.gt(a, b), ops.mul(a, b), ops.sub(a, b))),
+  {
+    name: 'broadcast-rows',
+    inputs: [f32(4, 3), f32(3)],
+    f: (a, b) => ops.mul(a, ops.tanh(b)),
+  },
+  {
+    name: 'broadcast-columns',
+    inputs: [f32(4, 3), f32(4, 1)],
+    f: (a, b) => ops.mul(ops.exp(a), b),
+  },
+  {
+    name: 'broadcast-middle',
+    inputs: [f32(2, 3, 4), f32(2, 1, 4)],
+    f: (a, b) => ops.mul(a, ops.sin(b)),
+  },
+  unary('reshape', (a) => ops.mul(ops.reshape(a, [5, 3]), ops.reshape(a, [5, 3]))),
+  unary('transpose', (a) => ops.exp(ops.transpose(a))),
+  {
+    name: 'transpose-3',
+    inputs: [f32(2, 3, 4)],
+    f: (a) => ops.mul(ops.transpose(a, [2, 0, 1]), ops.transpose(ops.sin(a), [2, 0, 1])),
+  },
+  unary('slice', (a) => ops.exp(ops.slice(a, [1, 2], [2, 3]))),
+  unary('pad', (a) => ops.exp(ops.pad(a, [1, 0], [2, 3], 0.5))),
+  binary('concat', (a, b) => ops.tanh(ops.concat([a, b, ops.mul(a, b)], 1))),
+  unary('sum-0', (a) => ops.exp(ops.sum(a, [0]))),
+  unary('sum-1', (a) => ops.sin(ops.sum(ops.mul(a, a), [1]))),
+  unary('sum-all', (a) => ops.exp(ops.mul(ops.sum(a), 0.1))),
+  {
+    name: 'sum-middle',
+    inputs: [f32(2, 3, 4)],
+    f: (a) => ops.sum(ops.mul(a, a), [0, 2]),
+  },
+  unary('mean', (a) => ops.mul(ops.mean(a, [1], true), a)),
+  unary('reduce-max', (a) => ops.mul(ops.max(a, [1]), ops.max(a, [1]))),
+  unary('reduce-min', (a) => ops.mul(ops.min(a, [0]), ops.min(a, [0]))),
+  unary('argmax', (a) => ops.argmax(a, 1), { smooth: false }),
+  unary('argmax-0', (a) => ops.argmax(a, 0), { smooth: false }),
+  unary('logsumexp', (a) => ops.logsumexp(a)),
+  unary('softmax', (a) => ops.softmax(a)),
+  unary('softmax-0', (a) => ops.mul(ops.softmax(a, 0), a)),
+  unary('log-softmax', (a) => ops.logSoftmax(a)),
+  {
+    name: 'iota',
+    inputs: [f32(3, 4)],
+    f: (a) => ops.mul(a, ops.iota([3, 4], 1, 'f32')),
+  },
+  { name: 'matmul', inputs: [f32(3, 4), f32(4, 2)], f: (a, b) => ops.matmul(a, b) },
+  {
+    name: 'matmul-tn',
+    inputs: [f32(4, 3), f32(4, 2)],
+    f: (a, b) => ops.matmul(a, b, { transA: true }),
+  },
+  {
+    name: 'matmul-nt',
+    inputs: [f32(3, 4), f32(2, 4)],
+    f: (a, b) => ops.matmul(a, b, { transB: true }),
+  },
+  {
+    name: 'matmul-tt',
+    inputs: [f32(4, 3), f32(2, 4)],
+    f: (a, b) => ops.matmul(a, b, { transA: true, transB: true }),
+  },
+  {
+    name: 'matmul-batch',
+    inputs: [f32(2, 3, 4), f32(2, 4, 2)],
+    f: (a, b) => ops.matmul(a, b),
+  },
+  {
+    name: 'matmul-shared-b',
+    inputs: [f32(2, 3, 4), f32(4, 2)],
+    f: (a, b) => ops.matmul(a, b),
+  },
+  {
+    name: 'matmul-shared-a',
+    inputs: [f32(3, 4), f32(2, 4, 2)],
+    f: (a, b) => ops.matmul(a, b),
+  },
+  {
+    name: 'matmul-broadcast',
+    inputs: [f32(2, 1, 3, 4), f32(3, 4, 2)],
+    f: (a, b) => ops.matmul(a, b),
+  },
+  {
+    name: 'gather',
+    inputs: [f32(5, 3), i32(4)],
+    integers: 5,
+    f: (a, index) => ops.exp(ops.gather(a, index)),
+  },
+  {
+    name: 'scatter-add',
+    inputs: [f32(4, 3), i32(4)],
+    integers: 6,
+    f: (a, index) => ops.sin(ops.scatterAdd(index, a, 6)),
+  },
+  {
+    name: 'cross-entropy',
+    inputs: [f32(4, 3), i32(4)],
+    integers: 3,
+    f: (z, t) => ops.crossEntropy(z, t),
+  },
+  {
+    name: 'cross-entropy-smoothed',
+    inputs: [f32(4, 3), i32(4)],
+    integers: 3,
+    f: (z, t) =>
+      ops.crossEntropy(z, t, {
+        smoothing: 0.1,
+        ignoreLabel: 2,
+        classWeights: ops.constant([0.5, 2, 1]),
+      }),
+  },
+  {
+    name: 'cross-entropy-soft',
+    inputs: [f32(2, 3)],
+    f: (z) => ops.crossEntropy(z, ops.constant([0.2, 0.5, 0.3, 1, 0, 0], { shape: [2, 3] })),
+  },
+  {
+    name: 'squared-error',
+    inputs: [f32(4, 3), f32(4, 3)],
+    f: (z, y) => ops.squaredError(z, y),
+  },
+  {
+    name: 'logistic',
+    inputs: [f32(6), i32(6)],
+    integers: 2,
+    f: (z, y) => ops.logistic(z, y),
+  },
+  {
+    name: 'margin-logistic',
+    inputs: [f32(6, 1), i32(6)],
+    integers: 2,
+    f: (z, y) => ops.marginLogistic(z, ops.sub(ops.mul(ops.cast(y, 'f32'), 2), 1)),
+  },
+  {
+    name: 'hinge',
+    inputs: [f32(6), i32(6)],
+    integers: 2,
+    f: (z, y) => ops.hinge(z, ops.sub(ops.mul(ops.cast(y, 'f32'), 2), 1)),
+  },
+  {
+    name: 'layer-norm',
+    inputs: [f32(3, 5), f32(5), f32(5)],
+    f: (x, scale, shift) => ops.layerNorm(x, { scale, shift }),
+  },
+  { name: 'rms-norm', inputs: [f32(3, 5), f32(5)], f: (x, scale) => ops.rmsNorm(x, { scale }) },
+  {
+    name: 'dropout',
+    inputs: [f32(8, 5), i32(4)],
+    integers: 100,
+    f: (x, key) => ops.exp(ops.dropout(x, 0.4, key, 7)),
+  },
+  {
+    name: 'random',
+    inputs: [f32(3, 5), i32(4)],
+    integers: 100,
+    f: (x, key) => ops.mul(x, ops.random(key, [3, 5], { kind: 'normal', stream: 3 })),
+  },
+  {
+    name: 'random-rademacher',
+    inputs: [f32(7, 5), i32(4)],
+    integers: 100,
+    f: (x, key) => ops.mul(x, ops.random(key, [7, 5], { kind: 'rademacher', stream: 1 })),
+  },
+  { name: 'tap', inputs: [f32(3)], f: (x) => ops.exp(ops.tap('x', x)) },
+]
