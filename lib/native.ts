@@ -79,7 +79,11 @@ export interface NativeExecutable {
   readonly unplannedBytes: number
   /** One line per operation: index, name, arena offset and bytes of its outputs. */
   describe(): string[]
-  run(inputs: NativeView[], outputs: NativeView[], options?: RunOptions): Promise<OperationProfile[] | undefined>
+  run(
+    inputs: NativeView[],
+    outputs: NativeView[],
+    options?: RunOptions,
+  ): Promise<OperationProfile[] | undefined>
   dispose(): void
 }
 
@@ -125,7 +129,12 @@ export interface OperatorSpec {
 
 export interface NativeOperator {
   /** R vectors one after another, each `storage` elements; both buffers hold `dtype`. */
-  apply(input: NativeView, output: NativeView, count: number, options?: JobOptions & { onProgress?: (done: number, total: number) => void }): Promise<void>
+  apply(
+    input: NativeView,
+    output: NativeView,
+    count: number,
+    options?: JobOptions & { onProgress?: (done: number, total: number) => void },
+  ): Promise<void>
   /** Forgets kept tensors, so that the next product runs the primal part again. */
   invalidate(): void
   readonly keptBytes: number
@@ -171,7 +180,11 @@ export interface LanczosState {
 export interface NativeLanczos {
   /** Start vector; normalised natively. */
   start(vector: NativeView, options?: JobOptions): Promise<void>
-  run(operator: NativeOperator, steps: number, options?: JobOptions & { onStep?: (state: LanczosState) => void }): Promise<LanczosState>
+  run(
+    operator: NativeOperator,
+    steps: number,
+    options?: JobOptions & { onStep?: (state: LanczosState) => void },
+  ): Promise<LanczosState>
   /** Copies the vector that the operator is to be applied to next, as storage elements. */
   current(target: Float32Array | Float64Array, options?: JobOptions): Promise<void>
   feed(product: Float32Array | Float64Array, options?: JobOptions): Promise<LanczosState>
@@ -182,7 +195,12 @@ export interface NativeLanczos {
   /** Puts back alpha, beta and counters after the basis rows were written (resume). */
   restore(state: LanczosState): void
   /** out[k] = sum_j coefficients[k * steps + j] * V[j]; k vectors of storage elements. */
-  combine(coefficients: Float64Array, count: number, output: NativeView, options?: JobOptions): Promise<void>
+  combine(
+    coefficients: Float64Array,
+    count: number,
+    output: NativeView,
+    options?: JobOptions,
+  ): Promise<void>
   /** max |V V^T - I| over the rows done; costs steps^2 * storage operations. */
   orthogonality(options?: JobOptions): Promise<number>
   readonly basisBytes: number
@@ -255,7 +273,10 @@ export interface TrainResult {
 
 export interface NativeTrainer {
   /** On abort resolves (does not reject) with the steps done so far; theta is at that boundary. */
-  run(steps: TrainSteps, options?: JobOptions & { onStep?: (step: number, loss: number) => void }): Promise<TrainResult>
+  run(
+    steps: TrainSteps,
+    options?: JobOptions & { onStep?: (step: number, loss: number) => void },
+  ): Promise<TrainResult>
   dispose(): void
 }
 
@@ -285,15 +306,39 @@ export interface NativeBinding {
   createLanczos(spec: LanczosSpec): NativeLanczos
   createTrainer(spec: TrainerSpec): NativeTrainer
   /** Eigenvalues ascending; eigenvectors as rows when asked. LAPACK dsyevd. */
-  symmetricEigen(matrix: Float64Array, n: number, vectors: boolean, options?: JobOptions): Promise<{ values: Float64Array; vectors?: Float64Array }>
+  symmetricEigen(
+    matrix: Float64Array,
+    n: number,
+    vectors: boolean,
+    options?: JobOptions,
+  ): Promise<{ values: Float64Array; vectors?: Float64Array }>
   /** Fills a vector in device storage with the probe (seed, stream), keyed by logical index. */
-  fillProbe(target: NativeView, dtype: 'f32' | 'f64', segments: SegmentTable, kind: 'rademacher' | 'normal' | 'uniform', seed: number, stream: number, options?: JobOptions): Promise<void>
+  fillProbe(
+    target: NativeView,
+    dtype: 'f32' | 'f64',
+    segments: SegmentTable,
+    kind: 'rademacher' | 'normal' | 'uniform',
+    seed: number,
+    stream: number,
+    options?: JobOptions,
+  ): Promise<void>
   /** Dot product over storage elements, accumulated in float64. */
-  dot(a: NativeView, b: NativeView, elements: number, dtype: 'f32' | 'f64', options?: JobOptions): Promise<number>
+  dot(
+    a: NativeView,
+    b: NativeView,
+    elements: number,
+    dtype: 'f32' | 'f64',
+    options?: JobOptions,
+  ): Promise<number>
   /** Bytes per second (read plus written) of the fastest copy or read at this working set. */
   copyBandwidth(bytes: number, threads: number): Promise<number>
   /** FLOP per second of the best matrix product available at n x n x n. */
   gemmRate(n: number, dtype: 'f32' | 'f64', threads: number): Promise<number>
   /** Seconds per reorthogonalisation (two passes) of a vector against `rows` rows; for benchmarks. */
-  reorthogonalizationTime(storage: number, rows: number, repeats: number, threads: number): Promise<Float64Array>
+  reorthogonalizationTime(
+    storage: number,
+    rows: number,
+    repeats: number,
+    threads: number,
+  ): Promise<Float64Array>
 }
