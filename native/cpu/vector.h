@@ -1,8 +1,7 @@
 // Vectors in device storage: dot products, norms, scaling, updates, zero padding; f32 and f64.
 //
-// Numbers that leave a vector are f64, accumulated in a fixed order: an f32 dot product runs in
-// chains of at most 64 f32 terms that are added in f64; partial sums of fixed blocks are added in
-// order. So results do not depend on the thread count. All are bound by memory.
+// Arithmetic is f64 and rounds once; sums run over fixed blocks that are added in order, so that
+// results do not depend on the thread count. All are bound by memory.
 #pragma once
 
 #include <cstddef>
