@@ -1,0 +1,12 @@
+import type { RunReport } from '../data.js'
+import { formatNumber } from '../format.js'
+
+/** `name · n = 269,322 · 10 probes × 80 steps`. */
+export function spectrumSubtitle(run: RunReport): string {
+  const spectrum = run.spectrum
+  if (!spectrum) return run.name
+  const steps = Math.max(0, ...spectrum.nodes.map((row) => row.length))
+  const plural = (count: number, word: string) => `${count} ${word}${count === 1 ? '' : 's'}`
+  const probes = plural(spectrum.nodes.length, 'probe')
+  return `${run.name} · n = ${formatNumber(spectrum.n)} · ${probes} × ${plural(steps, 'step')}`
+}
