@@ -72,8 +72,8 @@ struct OperatorSpec {
 // Throws Error{ERR_SHAPE, ERR_ARGUMENT} when the parts of the specification do not fit.
 std::unique_ptr<NativeOperator> MakeProgramOperator(OperatorSpec spec);
 
-// A dense matrix, row-major [size, size], converted to `dtype`. Rows are independent f64 (or
-// chained f32) dot products.
+// A dense matrix, row-major [size, size], converted to `dtype`. Rows are f64 dot products,
+// rounded once.
 std::unique_ptr<NativeOperator> MakeDenseOperator(const double* matrix, size_t size, DType dtype);
 
 }  // namespace losscape
