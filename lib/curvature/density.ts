@@ -44,9 +44,9 @@ export const densityKernels: readonly string[] = Object.keys(kernels)
  *
  * Convention `'cell-erf'` (default): Gaussian kernel of standard deviation
  * max(range / 2m, 4 · spacing), m the longest probe, integrated over each cell with erf (the
- * histogram of the smoothed measure). Mass is 1 without renormalising: what lies beyond the
- * default grid (±4 widths) is counted in the outermost cells. With a `range` of one's own the
- * mass is what lies inside it. When all nodes coincide
+ * histogram of the smoothed measure), so the mass is 1 whatever the grid; each kernel is
+ * truncated where the default grid ends, 4 widths or more from its centre (6e-5 of it at most).
+ * With a `range` of one's own the mass is what lies inside it. When all nodes coincide
  * (to 1e-9) the width is 0.1 % of their magnitude.
  *
  * @throws LosscapeError `ERR_ARGUMENT` for an unknown kernel, an empty range, a width that is not
@@ -213,18 +213,22 @@ function cellErf(measure: SpectralMeasure, options: DensityOptions): Density {
   return { grid: values.map((_, i) => start + (i + 0.5) * spacing), values, width }
 }
 
-/** Adds one Gaussian with centre and deviation in units of cells; `fold` keeps its tails. */
-function addCells(values: Float64Array, at: number, std: number, mass: number, fold: boolean) {
+/**
+ * Adds one Gaussian with centre and deviation in units of cells; with `whole` the mass is what
+ * falls into the grid.
+ */
+function addCells(values: Float64Array, at: number, std: number, mass: number, whole: boolean) {
   // 8.5 deviations: beyond them erf is 1 to double precision.
   const reach = 8.5 * std
   const first = Math.max(0, Math.floor(at - reach))
   const end = Math.min(values.length, Math.ceil(at + reach))
   if (first >= end) return
   const below = (edge: number) => 0.5 * (1 + erf((edge - at) / (std * Math.SQRT2)))
-  let left = fold && first === 0 ? 0 : below(first)
+  const scale = whole ? mass / (below(values.length) - below(0)) : mass
+  let left = below(first)
   for (let i = first; i < end; i++) {
-    const right = fold && i === values.length - 1 ? 1 : below(i + 1)
-    values[i] += mass * (right - left)
+    const right = below(i + 1)
+    values[i] += scale * (right - left)
     left = right
   }
 }

@@ -57,13 +57,17 @@ function spectrumScalars(run: RunReport): Scalar[] {
       text: formatNumber(spectrum.samples),
     },
   ]
+  const floor = precisionFloor(spectrum)
   const add = (label: string, note: string, text: string) => scalars.push({ label, note, text })
   for (const [label, end] of [
     ['Largest eigenvalue λ_max', 'top'],
     ['Smallest eigenvalue λ_min', 'bottom'],
   ] as const) {
     if (eigenvalues[end].length === 0) continue
-    add(label, '± residual norm', formatWithError(eigenvalues[end][0], residuals[end][0]))
+    // A residual below the rounding of the products says nothing about them.
+    const error = Math.max(residuals[end][0] ?? Number.NaN, floor)
+    const note = '± residual norm, at least the precision floor'
+    add(label, note, formatWithError(eigenvalues[end][0], error))
   }
   const { value, stderr } = spectrum.trace
   add('Trace', '± standard error', formatWithError(value, stderr))
@@ -77,11 +81,11 @@ function spectrumScalars(run: RunReport): Scalar[] {
     const energy = eigenvalues.top.reduce((sum, x) => sum + x * x, 0) / squares.value
     if (Number.isFinite(energy)) {
       const count = eigenvalues.top.length
-      const text = formatPercent(Math.min(energy, 1))
+      const relative = squares.standardError / squares.value
+      const text = `${formatWithError(100 * energy, 100 * energy * relative)} %`
       add('Energy of the top eigenvalues', `first ${count}: Σλ² / ‖H‖²`, text)
     }
     const radius = spectralRadius(spectrum)
-    const floor = precisionFloor(spectrum)
     const share = (f: (t: number) => boolean) => {
       const { value: part, standardError } = functional(measure, (t) => (f(t) ? 100 : 0), 1)
       return `${formatWithError(part, standardError)} %`

@@ -18,7 +18,7 @@ export function cumulativeDensity(run: RunReport): Figure | undefined {
   const radius = spectralRadius(spectrum)
   const c = 1e-6 * radius || 1e-6
   const all = measure.nodes.flat()
-  const margin = 0.3 * (radius || 1)
+  const margin = 0.3 * radius
   const low = Math.min(...all, -10 * c)
   const high = Math.max(...all, 10 * c) + margin
   const domain: [number, number] = [low < 0 ? 1.3 * low : low - margin, high]

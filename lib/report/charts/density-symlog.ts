@@ -27,9 +27,10 @@ export function densitySymlog(run: RunReport): Figure | undefined {
     id: 'density-symlog',
     title: 'Eigenvalues per decade',
     caption:
-      'The same quadrature smoothed on a symmetric-log axis, which shows bulk and outliers at ' +
-      `once: height × decades = number of eigenvalues. Grey: below the precision floor ${floor}, ` +
-      'where sign and size are rounding.',
+      'Spectral density by stochastic Lanczos quadrature on a symmetric-log axis, which shows bulk ' +
+      'and outliers at once: height × decades = number of eigenvalues. Ticks below: computed ' +
+      'extreme eigenvalues with residual bars. ' +
+      `Grey: below the precision floor ${floor}, where sign and size are rounding.`,
     spec: {
       title: titled('Eigenvalues per decade', spectrumSubtitle(run)),
       spacing: 6,

@@ -1,6 +1,6 @@
 import type { MetricsRow, RunReport } from '../data.js'
 import { type ChartSpec, colors, type Figure, PLOT_WIDTH, titled } from '../theme.js'
-import { finiteOrNull } from './axes.js'
+import { finiteOrNull, powerTicks } from './axes.js'
 
 /** More points than a plot has pixels only make the file larger. */
 const MAX_POINTS = 900
@@ -76,9 +76,11 @@ function panel(
         field: key,
         type: 'quantitative',
         title: key === 'loss' ? 'Loss' : 'Accuracy',
-        scale: logarithmic ? { type: 'log', nice: true } : { zero: key === 'loss', nice: true },
+        scale: logarithmic
+          ? { type: 'log', domain: [0.9 * low, 1.1 * high], nice: false }
+          : { zero: key === 'loss', nice: true },
         axis: {
-          tickCount: 4,
+          ...(logarithmic ? { values: powerTicks(0.9 * low, 1.1 * high, 4) } : { tickCount: 4 }),
           format: key === 'accuracy' ? (high - low < 0.04 ? '.1%' : '.0%') : '.3~g',
         },
       },
