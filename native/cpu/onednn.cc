@@ -39,4 +39,19 @@ void LimitOneDnn(SimdLevel level) {
   }
 }
 
+void OneDnnGemm(const GemmSize& size, const float* a, const float* b, float* y, bool accumulate) {
+  const dnnl_status_t status =
+      dnnl_sgemm(size.transA ? 'T' : 'N', size.transB ? 'T' : 'N', size.m, size.n, size.k, 1.0f, a,
+                 size.transA ? size.m : size.k, b, size.transB ? size.k : size.n,
+                 accumulate ? 1.0f : 0.0f, y, size.n);
+  if (status == dnnl_out_of_memory) {
+    throw Error(Code::kOutOfMemory, "matmul: no memory for the packed operands of a product of ",
+                size.m, " x ", size.k, " by ", size.k, " x ", size.n, ".");
+  }
+  if (status != dnnl_success) {
+    throw Error(Code::kNative, "matmul: dnnl_sgemm returned status ", static_cast<int>(status),
+                " for a product of ", size.m, " x ", size.k, " by ", size.k, " x ", size.n, ".");
+  }
+}
+
 }  // namespace losscape
