@@ -1,5 +1,6 @@
 import { jvpProgram, selectInputs } from './jvp.js'
 import { simplify } from './passes/index.js'
+import { stripMarkers } from './passes/strip.js'
 import { definitionOf } from './registry.js'
 import type { Operation, Program, Value } from './types.js'
 
@@ -19,7 +20,7 @@ export interface Linearized {
   /** From `inputs` to the outputs of the program that was split. */
   readonly linear: Program
   readonly inputs: readonly LinearInput[]
-  /** Bytes of the kept tensors in f32. */
+  /** The kept tensors, in order. */
   readonly kept: readonly Value[]
 }
 
@@ -44,9 +45,10 @@ export function linearizeProgram(program: Program, wrt?: readonly boolean[]): Li
  * Splits a program that is linear in the inputs marked `tangent`. Kept are the results of
  * products, reductions and the like, and the operands of such operations; elementwise values that
  * only elementwise consumers need are computed again inside them, which costs no memory traffic.
+ * Taps are dropped: ask for them before splitting.
  */
 export function splitLinear(program: Program, tangent: readonly boolean[]): Linearized {
-  const source = simplify(program)
+  const source = simplify(stripMarkers(program))
   const dependent = dependentValues(source, tangent)
   const linearOps = source.operations.filter((op) => dependsOn(op, dependent))
   const producers = new Map<number, Operation>()

@@ -1,0 +1,173 @@
+import { defaultBinding } from '../device/device.js'
+import { withSignal } from '../device/native-call.js'
+import { LosscapeError, throwIfAborted } from '../errors.js'
+import type { LanczosState, NativeBinding, NativeLanczos } from '../native.js'
+import type { FloatVector } from '../nn/layout.js'
+import {
+  allocate,
+  isNative,
+  type LinearOperator,
+  requireVectors,
+  vectorLayout,
+} from './operator.js'
+
+export interface LanczosRunOptions {
+  readonly maxSteps: number
+  readonly reorthogonalize: 'cgs2' | 'cgs1' | 'none'
+  readonly onBreakdown: 'stop' | 'restart'
+  readonly seed: number
+  readonly stream: number
+  /** Start vector; default a Rademacher probe of (seed, stream). */
+  readonly start?: ArrayLike<number>
+  readonly signal?: AbortSignal
+  /** After every step; coalesced when JavaScript is behind. */
+  readonly onStep?: (steps: number) => void
+}
+
+/** One Lanczos run against any operator; disposable. */
+export interface LanczosRun {
+  readonly state: LanczosState
+  /** Does up to `steps` further steps; fewer at a stop or when the space is exhausted. */
+  advance(steps: number): Promise<void>
+  /** Linear combinations of the basis, rows of `coefficients` [count, steps]. */
+  combine(coefficients: Float64Array, count: number): Promise<FloatVector[]>
+  dispose(): void
+}
+
+const EPSILON = { f32: 2 ** -23, f64: 2 ** -52 } as const
+
+/** Relative size below which a residual counts as zero: 10 eps √steps. */
+function breakdownThreshold(dtype: 'f32' | 'f64', maxSteps: number): number {
+  return 10 * EPSILON[dtype] * Math.sqrt(maxSteps + 1)
+}
+
+export async function openLanczos(
+  operator: LinearOperator,
+  options: LanczosRunOptions,
+): Promise<LanczosRun> {
+  const { signal } = options
+  throwIfAborted(signal)
+  const binding = isNative(operator) ? operator.device.binding : defaultBinding()
+  const layout = isNative(operator) ? operator.layout : vectorLayout(operator.size)
+  const { dtype } = operator
+  const segments = layout.segments()
+  const native = binding.createLanczos({
+    dtype,
+    storage: layout.storage,
+    segments,
+    maxSteps: options.maxSteps,
+    reorthogonalize: options.reorthogonalize,
+    breakdown: breakdownThreshold(dtype, options.maxSteps),
+    onBreakdown: options.onBreakdown,
+    seed: options.seed,
+    stream: options.stream + 2 ** 31,
+  })
+  try {
+    await begin(binding, native, operator, options)
+  } catch (error) {
+    native.dispose()
+    throw error
+  }
+  const storageVector = (): FloatVector => allocate(dtype, layout.storage)
+  const finished = (): boolean => {
+    const { steps, exhausted, invariantSubspaceAt } = native.state()
+    const stopped = options.onBreakdown === 'stop' && invariantSubspaceAt >= 0
+    return exhausted || stopped || steps >= options.maxSteps
+  }
+
+  const stepWithUser = async (): Promise<void> => {
+    const current = storageVector()
+    await native.current(current)
+    const v = layout.fromStorage(current, allocate(dtype, operator.size))
+    const product = await operator.matvec(v, { signal })
+    await native.feed(layout.toStorage(product, storageVector()))
+    options.onStep?.(native.state().steps)
+  }
+
+  return {
+    get state() {
+      return native.state()
+    },
+    async advance(steps) {
+      if (isNative(operator)) {
+        const { maxSteps } = options
+        const count = Math.min(steps, maxSteps - native.state().steps)
+        if (count <= 0 || finished()) return
+        await withSignal(binding, signal, (token) =>
+          native.run(operator.native, count, {
+            token,
+            onStep: (state) => options.onStep?.(state.steps),
+          }),
+        )
+        return
+      }
+      for (let i = 0; i < steps && !finished(); i++) {
+        throwIfAborted(signal)
+        await stepWithUser()
+      }
+    },
+    async combine(coefficients, count) {
+      if (count === 0) return []
+      const bytes = dtype === 'f64' ? 8 : 4
+      const buffer = binding.createBuffer(count * layout.storage * bytes)
+      try {
+        const all = allocate(dtype, count * layout.storage)
+        await withSignal(binding, signal, async (token) => {
+          const combined = native.combine(coefficients, count, { buffer, offset: 0 }, { token })
+          await Promise.all([combined, buffer.read(0, all, { token })])
+        })
+        return Array.from({ length: count }, (_, i) =>
+          layout.fromStorage(
+            all.subarray(i * layout.storage, (i + 1) * layout.storage),
+            allocate(dtype, operator.size),
+          ),
+        )
+      } finally {
+        buffer.dispose()
+      }
+    },
+    dispose: () => native.dispose(),
+  }
+}
+
+/** Hands the start vector over: the user's, or a probe that depends on seed and stream only. */
+async function begin(
+  binding: NativeBinding,
+  native: NativeLanczos,
+  operator: LinearOperator,
+  options: LanczosRunOptions,
+): Promise<void> {
+  const layout = isNative(operator) ? operator.layout : vectorLayout(operator.size)
+  const { dtype } = operator
+  const bytes = dtype === 'f64' ? 8 : 4
+  const buffer = binding.createBuffer(layout.storage * bytes)
+  const view = { buffer, offset: 0 }
+  try {
+    await withSignal(binding, options.signal, async (token) => {
+      const filled = options.start
+        ? buffer.write(0, startVector(options.start, layout.storage), { token })
+        : binding.fillProbe(
+            view,
+            dtype,
+            layout.segments(),
+            'rademacher',
+            options.seed,
+            options.stream,
+            { token },
+          )
+      await Promise.all([filled, native.start(view, { token })])
+    })
+  } finally {
+    buffer.dispose()
+  }
+
+  function startVector(start: ArrayLike<number>, storage: number): FloatVector {
+    requireVectors(start, operator.size, 1)
+    let norm = 0
+    for (let i = 0; i < start.length; i++) norm += start[i] * start[i]
+    if (norm === 0) {
+      throw new LosscapeError('ERR_ARGUMENT', 'The start vector of Lanczos must not be zero.')
+    }
+    return layout.toStorage(start, allocate(dtype, storage))
+  }
+}

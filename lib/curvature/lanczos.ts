@@ -1,0 +1,174 @@
+import { LosscapeError } from '../errors.js'
+import type { FloatVector } from '../nn/layout.js'
+import { type LanczosRun, openLanczos } from './lanczos-run.js'
+import type { LinearOperator } from './operator.js'
+import { type Selection, selectRitz, type Which } from './ritz.js'
+import { tridiagonalEigen } from './tridiagonal.js'
+
+export interface LanczosProgress {
+  readonly step: number
+  readonly maxSteps: number
+  /** Ritz values wanted that have converged, of those wanted. */
+  readonly converged: number
+  readonly wanted: number
+}
+
+export interface LanczosOptions {
+  /** Eigenvalues wanted. Default 6 (both ends: 3 and 3); at most n. */
+  readonly k?: number
+  /** Default 'largest'. 'both-ends' takes ⌈k/2⌉ from the top and ⌊k/2⌋ from the bottom. */
+  readonly which?: Which
+  /** Converged: residual ≤ max(tol |θ|, 10 eps ||A||). Default 1e-4 in f32, 1e-8 in f64. */
+  readonly tol?: number
+  /** Default min(n, max(2k + 20, k + 40)). */
+  readonly maxSteps?: number
+  /** Seed of the start vector. Default 0. */
+  readonly seed?: number
+  /** Start vector instead of a random one. */
+  readonly start?: ArrayLike<number>
+  /** Also return Ritz vectors. Default false. */
+  readonly vectors?: boolean
+  /** Default 'cgs2'. 'none' keeps three vectors; copies of converged values may appear. */
+  readonly reorthogonalize?: 'cgs2' | 'cgs1' | 'none'
+  /** Steps between convergence tests. Default 5. */
+  readonly checkEvery?: number
+  readonly signal?: AbortSignal
+  readonly onProgress?: (progress: LanczosProgress) => void
+}
+
+export interface EigenResult {
+  /** Descending. */
+  readonly values: Float64Array
+  /** ||A y - θ y|| of each: there is an eigenvalue within this distance. */
+  readonly residuals: Float64Array
+  /** residual² / gap to the next Ritz value: the expected error of an isolated value. */
+  readonly errorBounds: Float64Array
+  readonly converged: readonly boolean[]
+  /** Unit Ritz vectors in the order of the values, when asked for. */
+  readonly vectors?: readonly FloatVector[]
+  readonly steps: number
+  readonly alpha: Float64Array
+  readonly beta: Float64Array
+  readonly diagnostics: {
+    /** Largest |c[j-1] - β[j-1]| / ||A||: asymmetry or noise of the operator. */
+    readonly asymmetry: number
+    readonly noise: number
+    /** Step at which an invariant subspace was complete, or -1. */
+    readonly invariantSubspaceAt: number
+    readonly exhausted: boolean
+    /** Without reorthogonalisation values may be repeated: do not count them. */
+    readonly ghostsPossible: boolean
+  }
+}
+
+const EPSILON = { f32: 2 ** -23, f64: 2 ** -52 } as const
+
+/**
+ * Extreme eigenvalues of a symmetric operator by Lanczos with full reorthogonalisation. Native
+ * operators run without coming back to JavaScript between steps. What has not converged within
+ * `maxSteps` is returned with its residual and `converged: false`; nothing is thrown for it.
+ *
+ * Memory (steps + 1) n; cost per step one product and three reads of the basis.
+ * Source: Lanczos 1950; specification of the classical Gram-Schmidt variant: Giraud et al. 2005.
+ *
+ * @throws ERR_ARGUMENT for k outside 1..n, ERR_OPERATOR when a product is not finite, ERR_ABORTED
+ */
+export async function lanczos(
+  operator: LinearOperator,
+  options: LanczosOptions = {},
+): Promise<EigenResult> {
+  const { size, dtype } = operator
+  const k = options.k ?? Math.min(6, size)
+  if (!Number.isInteger(k) || k < 1 || k > size) {
+    throw new LosscapeError('ERR_ARGUMENT', `k must be an integer from 1 to n = ${size}, got ${k}.`)
+  }
+  const which = options.which ?? 'largest'
+  const maxSteps = Math.min(size, options.maxSteps ?? Math.max(2 * k + 20, k + 40))
+  if (!Number.isInteger(maxSteps) || maxSteps < k) {
+    throw new LosscapeError(
+      'ERR_ARGUMENT',
+      `maxSteps must be an integer of at least k = ${k}, got ${options.maxSteps}.`,
+    )
+  }
+  const reorthogonalize = options.reorthogonalize ?? 'cgs2'
+  if (options.vectors && reorthogonalize === 'none') {
+    throw new LosscapeError(
+      'ERR_ARGUMENT',
+      "Ritz vectors need a basis: reorthogonalize 'none' keeps none.",
+    )
+  }
+  const tol = options.tol ?? (dtype === 'f32' ? 1e-4 : 1e-8)
+  const run = await openLanczos(operator, {
+    maxSteps,
+    reorthogonalize,
+    onBreakdown: 'restart',
+    seed: options.seed ?? 0,
+    stream: 0,
+    start: options.start,
+    signal: options.signal,
+  })
+  try {
+    const ritz = await untilConverged(run, { k, which, tol, maxSteps, dtype, options })
+    const vectors = options.vectors ? await ritzVectors(run, ritz) : undefined
+    const { state } = run
+    return {
+      values: ritz.values,
+      residuals: ritz.residuals,
+      errorBounds: ritz.errorBounds,
+      converged: ritz.converged,
+      vectors,
+      steps: state.steps,
+      alpha: state.alpha,
+      beta: state.beta,
+      diagnostics: {
+        asymmetry: state.asymmetry / (ritz.norm || 1),
+        noise: state.noise / (ritz.norm || 1),
+        invariantSubspaceAt: state.invariantSubspaceAt,
+        exhausted: state.exhausted,
+        ghostsPossible: reorthogonalize === 'none',
+      },
+    }
+  } finally {
+    run.dispose()
+  }
+}
+
+interface Wanted {
+  readonly k: number
+  readonly which: Which
+  readonly tol: number
+  readonly maxSteps: number
+  readonly dtype: 'f32' | 'f64'
+  readonly options: LanczosOptions
+}
+
+async function untilConverged(run: LanczosRun, wanted: Wanted): Promise<Selection> {
+  const { k, which, tol, maxSteps, options } = wanted
+  const every = Math.max(1, options.checkEvery ?? 5)
+  const floor = 10 * EPSILON[wanted.dtype]
+  let target = Math.min(maxSteps, k)
+  for (;;) {
+    await run.advance(target - run.state.steps)
+    const { steps, alpha, beta, exhausted } = run.state
+    const ritz = selectRitz(alpha, beta, { k: Math.min(k, steps), which, tol, floor })
+    const converged = ritz.converged.filter(Boolean).length
+    options.onProgress?.({ step: steps, maxSteps, converged, wanted: k })
+    const done = exhausted || steps >= maxSteps || (steps >= k && converged === k)
+    if (done || steps < target) return ritz
+    target = Math.min(maxSteps, steps + every)
+  }
+}
+
+/** Y = S V for the selected columns of S. */
+async function ritzVectors(run: LanczosRun, ritz: Selection): Promise<FloatVector[]> {
+  const { alpha, beta, steps } = run.state
+  const full = tridiagonalEigen(alpha, beta.subarray(0, Math.max(0, steps - 1)), {
+    vectors: 'full',
+  })
+  const s = full.vectors as Float64Array
+  const coefficients = new Float64Array(ritz.indices.length * steps)
+  for (const [row, column] of ritz.indices.entries()) {
+    for (let j = 0; j < steps; j++) coefficients[row * steps + j] = s[j * steps + column]
+  }
+  return run.combine(coefficients, ritz.indices.length)
+}

@@ -1,0 +1,199 @@
+import type { DataSet } from '../data/dataset.js'
+import { type BatchBuffers, uploadBatches } from '../device/batches.js'
+import { compileProgram } from '../device/compile.js'
+import type { Device } from '../device/device.js'
+import { LosscapeError } from '../errors.js'
+import type { NativeExecutable, NativeView, OperatorSpec } from '../native.js'
+import { requireMatch } from '../nn/batch.js'
+import { ParameterLayout } from '../nn/layout.js'
+import { type LossSpec, resolveLoss } from '../nn/loss.js'
+import type { Model } from '../nn/model.js'
+import { uploadParameters } from '../nn/upload.js'
+import type { Linearized } from '../program/linearize.js'
+import { vmapProgram } from '../program/vmap.js'
+import { DeviceOperator } from './native-operator.js'
+import type { Precision } from './operator.js'
+import { type CurvatureKind, type CurvatureSetting, curvatureProgram } from './programs.js'
+
+export interface CurvatureOptions {
+  /** Default 'cross-entropy' for labels, 'mse' for values. */
+  readonly loss?: LossSpec
+  /** Samples per chunk; the product is exact for any. Default 1024, at most the data set. */
+  readonly batch?: number
+  /** Default 'f32'. */
+  readonly precision?: Precision
+  /** The block of these parameters: a pattern (`layers.0.*,!*.bias`) or names. Default all. */
+  readonly params?: string | readonly string[]
+  /** 'mean' over the samples (default) or their 'sum'. */
+  readonly reduction?: 'mean' | 'sum'
+  /** Bytes that may be kept per data set to skip the primal pass. Default 2 GiB. */
+  readonly keepBytes?: number
+  /** Vectors that one pass over the data serves in `matmat`. Default 16. */
+  readonly tangents?: number
+}
+
+const DEFAULT_KEEP = 2 * 1024 ** 3
+
+/**
+ * The Hessian of the mean loss over a data set, H = (1/N) Σ ∇²_θ ℓ(f(θ, x_i), y_i), as an operator.
+ * Parameters, samples and statistics are copied when it is made. Dropout is off. A product costs
+ * 9 forward passes the first time and 6 while its linearisation is kept.
+ *
+ * @throws ERR_SHAPE, ERR_ARGUMENT, ERR_RANGE, ERR_NOT_FINITE, ERR_OUT_OF_MEMORY
+ */
+export function hessian(
+  device: Device,
+  model: Model,
+  params: ArrayLike<number>,
+  set: DataSet,
+  options: CurvatureOptions = {},
+): DeviceOperator {
+  return networkOperator('hessian', device, model, params, set, options)
+}
+
+/**
+ * The Gauss-Newton matrix G = (1/N) Σ J_iᵀ Q_i J_i (J the outputs' Jacobian, Q the loss's Hessian
+ * in the outputs): positive semi-definite for convex losses, H without the network's curvature.
+ */
+export function gaussNewton(
+  device: Device,
+  model: Model,
+  params: ArrayLike<number>,
+  set: DataSet,
+  options: CurvatureOptions = {},
+): DeviceOperator {
+  return networkOperator('gauss-newton', device, model, params, set, options)
+}
+
+/** The remainder F = H - G = (1/N) Σ_i Σ_c r_{i,c} ∇²_θ z_{i,c}, computed directly. */
+export function remainder(
+  device: Device,
+  model: Model,
+  params: ArrayLike<number>,
+  set: DataSet,
+  options: CurvatureOptions = {},
+): DeviceOperator {
+  return networkOperator('remainder', device, model, params, set, options)
+}
+
+function networkOperator(
+  kind: CurvatureKind,
+  device: Device,
+  model: Model,
+  params: ArrayLike<number>,
+  set: DataSet,
+  options: CurvatureOptions,
+): DeviceOperator {
+  const loss = resolveLoss(options.loss ?? (set.classes === null ? 'mse' : 'cross-entropy'))
+  requireMatch(model, loss, set)
+  const precision = options.precision ?? 'f32'
+  const batch = chunkSize(options.batch ?? 1024, set.size)
+  const block = selectBlock(model, options.params)
+  const setting: CurvatureSetting = { model, loss, set, batch, selected: block.selected }
+
+  const owned: { dispose(): void }[] = []
+  try {
+    const theta = uploadParameters(device, model.layout, params, precision)
+    owned.push(theta.buffer)
+    const batches = uploadBatches(device, set, batch, precision)
+    owned.push(batches)
+    const split = curvatureProgram(kind, setting)
+    const spec = operatorSpec(device, split, block.layout, theta.views, batches, {
+      precision,
+      scale: options.reduction === 'sum' ? 1 : 1 / set.size,
+      keepBytes: options.keepBytes ?? DEFAULT_KEEP,
+      tangents: options.tangents ?? 16,
+    })
+    const native = device.binding.createOperator(spec)
+    return new DeviceOperator(device, native, block.layout, precision, () => {
+      for (const item of owned) item.dispose()
+    })
+  } catch (error) {
+    for (const item of owned) item.dispose()
+    throw error
+  }
+}
+
+function chunkSize(batch: number, samples: number): number {
+  if (!Number.isInteger(batch) || batch < 1) {
+    throw new LosscapeError('ERR_ARGUMENT', `batch must be a positive integer, got ${batch}.`)
+  }
+  // Chunks of equal size waste less padding than full ones and a small rest.
+  const chunks = Math.ceil(samples / Math.min(batch, samples))
+  return Math.ceil(samples / chunks)
+}
+
+function selectBlock(
+  model: Model,
+  params: string | readonly string[] | undefined,
+): { selected: boolean[]; layout: ParameterLayout } {
+  const { layout } = model
+  if (params === undefined) return { selected: layout.names.map(() => true), layout }
+  const names = typeof params === 'string' ? layout.match(params) : params
+  for (const name of names) layout.entry(name)
+  const selected = layout.names.map((name) => names.includes(name))
+  return { selected, layout: new ParameterLayout(layout.entries.filter((_, i) => selected[i])) }
+}
+
+interface SpecOptions {
+  readonly precision: Precision
+  readonly scale: number
+  readonly keepBytes: number
+  readonly tangents: number
+}
+
+function operatorSpec(
+  device: Device,
+  split: Linearized,
+  layout: ParameterLayout,
+  theta: readonly NativeView[],
+  batches: BatchBuffers,
+  options: SpecOptions,
+): OperatorSpec {
+  const { precision } = options
+  // Inputs of the split program: parameters, then x, y, w of the chunk.
+  const chunks = batches.chunks.map(({ x, y, w }) => [...theta, x, y, w])
+  const tangentOffsets = layout.entries.map((entry) => entry.storageOffset)
+  const linear = tangentCounts(options.tangents).map((tangents) => ({
+    tangents,
+    executable: compileLinear(device, split, tangents, precision),
+  }))
+  return {
+    dtype: precision,
+    storage: layout.storage,
+    segments: layout.segments(),
+    scale: options.scale,
+    primal: split.kept.length > 0 ? compileProgram(device, split.primal, precision) : undefined,
+    primalInputs: chunks,
+    linear,
+    linearInputs: split.inputs.map(({ kind, index }) => {
+      if (kind === 'kept') return { kind, index }
+      if (kind === 'input') return { kind: 'chunk', index }
+      return { kind, index: tangentOffsets[index] }
+    }),
+    chunkInputs: chunks,
+    linearOutputs: tangentOffsets,
+    keepBytes: options.keepBytes,
+  }
+}
+
+/** Powers of two up to `most`, and `most` itself: any count is served by few passes. */
+function tangentCounts(most: number): number[] {
+  if (!Number.isInteger(most) || most < 1) {
+    throw new LosscapeError('ERR_ARGUMENT', `tangents must be a positive integer, got ${most}.`)
+  }
+  const counts: number[] = []
+  for (let count = 1; count < most; count *= 2) counts.push(count)
+  return [...counts, most]
+}
+
+function compileLinear(
+  device: Device,
+  split: Linearized,
+  tangents: number,
+  precision: Precision,
+): NativeExecutable {
+  if (tangents === 1) return compileProgram(device, split.linear, precision)
+  const batched = split.inputs.map(({ kind }) => kind === 'tangent')
+  return compileProgram(device, vmapProgram(split.linear, batched, tangents), precision)
+}

@@ -1,0 +1,65 @@
+import type { Device } from '../device/device.js'
+import { LosscapeError } from '../errors.js'
+import type { NativeOperator } from '../native.js'
+import { type FloatVector, ParameterLayout } from '../nn/layout.js'
+
+export type Precision = 'f32' | 'f64'
+
+export interface ProductOptions {
+  readonly signal?: AbortSignal
+  /** Chunks of the data set done, of all. */
+  readonly onProgress?: (done: number, total: number) => void
+}
+
+/**
+ * A square matrix known by its products. Algorithms take any of these and know nothing of networks.
+ */
+export interface LinearOperator {
+  /** n */
+  readonly size: number
+  readonly dtype: Precision
+  /** A v. Throws ERR_SHAPE unless v has n elements, ERR_NOT_FINITE for NaN or infinity in v. */
+  matvec(v: ArrayLike<number>, options?: ProductOptions): Promise<FloatVector>
+  /** A applied to `count` vectors, one after another in `vs` and in the result. */
+  matmat(vs: ArrayLike<number>, count: number, options?: ProductOptions): Promise<FloatVector>
+  /** Aᵀ v, where A is not symmetric. */
+  adjoint?(v: ArrayLike<number>, options?: ProductOptions): Promise<FloatVector>
+}
+
+/** An operator whose products run natively, on vectors in device storage. */
+export interface NativeLinearOperator extends LinearOperator {
+  readonly device: Device
+  readonly native: NativeOperator
+  readonly layout: ParameterLayout
+}
+
+export function isNative(operator: LinearOperator): operator is NativeLinearOperator {
+  return 'native' in operator && 'layout' in operator
+}
+
+export function allocate(dtype: Precision, length: number): FloatVector {
+  return dtype === 'f64' ? new Float64Array(length) : new Float32Array(length)
+}
+
+/** A vector of n plain numbers has one segment. */
+export function vectorLayout(size: number): ParameterLayout {
+  return new ParameterLayout([{ name: 'vector', shape: [size] }])
+}
+
+/** @throws ERR_SHAPE, ERR_NOT_FINITE */
+export function requireVectors(vs: ArrayLike<number>, size: number, count: number): void {
+  if (!Number.isInteger(count) || count < 1) {
+    throw new LosscapeError('ERR_ARGUMENT', `Expected at least one vector, got ${count}.`)
+  }
+  if (vs.length !== size * count) {
+    throw new LosscapeError(
+      'ERR_SHAPE',
+      `Expected ${count} vector(s) of n = ${size} elements, got ${vs.length} elements.`,
+    )
+  }
+  for (let i = 0; i < vs.length; i++) {
+    if (!Number.isFinite(vs[i])) {
+      throw new LosscapeError('ERR_NOT_FINITE', `Element ${i} of the vector is ${vs[i]}.`)
+    }
+  }
+}

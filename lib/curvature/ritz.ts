@@ -1,0 +1,74 @@
+import { tridiagonalEigen } from './tridiagonal.js'
+
+/** Which eigenvalues are wanted, by algebraic value or by magnitude. */
+export type Which = 'largest' | 'smallest' | 'largest-magnitude' | 'both-ends'
+
+/** Ritz values picked from a tridiagonal matrix, in descending order. */
+export interface Selection {
+  readonly values: Float64Array
+  readonly residuals: Float64Array
+  readonly errorBounds: Float64Array
+  readonly converged: readonly boolean[]
+  /** Columns of S, values ascending. */
+  readonly indices: readonly number[]
+  /** max |θ|, the estimate of ||A||. */
+  readonly norm: number
+}
+
+/** Indices into ascending Ritz values, in descending order of value. */
+function pick(values: Float64Array, k: number, which: Which): number[] {
+  const m = values.length
+  const descending = Array.from({ length: m }, (_, i) => m - 1 - i)
+  switch (which) {
+    case 'largest':
+      return descending.slice(0, k)
+    case 'smallest':
+      return descending.slice(m - k)
+    case 'both-ends': {
+      const top = Math.ceil(k / 2)
+      return [...descending.slice(0, top), ...descending.slice(m - (k - top))].slice(0, k)
+    }
+    case 'largest-magnitude':
+      return descending
+        .sort((a, b) => Math.abs(values[b]) - Math.abs(values[a]))
+        .slice(0, k)
+        .sort((a, b) => values[b] - values[a])
+  }
+}
+
+/**
+ * Ritz values of T with residuals β_m |s_{m,i}|; converged when the residual is at most
+ * max(tol |θ|, floor ||T||).
+ */
+export function selectRitz(
+  alpha: Float64Array,
+  beta: Float64Array,
+  options: { k: number; which: Which; tol: number; floor: number },
+): Selection {
+  const m = alpha.length
+  const { values, last } = tridiagonalEigen(alpha, beta.subarray(0, Math.max(0, m - 1)), {
+    vectors: 'ends',
+  })
+  const s = last as Float64Array
+  const norm = Math.max(0, ...[values[0], values[m - 1]].map(Math.abs))
+  const residualNorm = m > 0 ? beta[m - 1] : 0
+  const indices = pick(values, Math.min(options.k, m), options.which)
+  const residuals = Float64Array.from(indices, (i) => residualNorm * Math.abs(s[i]))
+  const errorBounds = Float64Array.from(indices, (i, at) => {
+    const gap = Math.min(
+      i > 0 ? values[i] - values[i - 1] : Infinity,
+      i < m - 1 ? values[i + 1] - values[i] : Infinity,
+    )
+    return Math.min(residuals[at], residuals[at] ** 2 / Math.max(gap, Number.MIN_VALUE))
+  })
+  return {
+    values: Float64Array.from(indices, (i) => values[i]),
+    residuals,
+    errorBounds,
+    converged: indices.map(
+      (i, at) => residuals[at] <= Math.max(options.tol * Math.abs(values[i]), options.floor * norm),
+    ),
+    indices,
+    norm,
+  }
+}

@@ -1,0 +1,115 @@
+import { LosscapeError } from '../errors.js'
+import { functional, type SpectralMeasure } from './density.js'
+import { openLanczos } from './lanczos-run.js'
+import type { LinearOperator } from './operator.js'
+import { tridiagonalEigen } from './tridiagonal.js'
+
+export interface SlqProgress {
+  readonly probe: number
+  readonly probes: number
+  readonly step: number
+  readonly steps: number
+}
+
+export interface SlqOptions {
+  /** Random probes. Default 10. */
+  readonly probes?: number
+  /** Lanczos steps per probe. Default 80, at most n. */
+  readonly steps?: number
+  /** Default 0; probe p is stream p of the seed. */
+  readonly seed?: number
+  /** Default 'cgs2'. The density does not need orthogonality, counting does. */
+  readonly reorthogonalize?: 'cgs2' | 'cgs1' | 'none'
+  /** Probes finished earlier with the same seed and steps: only the rest are computed. */
+  readonly resume?: SpectralMeasure
+  /** Each finished probe, to be saved. */
+  readonly onProbe?: (probe: number, nodes: Float64Array, weights: Float64Array) => void
+  readonly signal?: AbortSignal
+  readonly onProgress?: (progress: SlqProgress) => void
+}
+
+/** Raw quadrature: φ(t) ≈ (1/P) Σ_probes Σ_l ω_l δ(t - θ_l). */
+export interface SlqResult {
+  readonly size: number
+  /** Per probe: Ritz values ascending, and their weights, which sum to 1. */
+  readonly nodes: readonly Float64Array[]
+  readonly weights: readonly Float64Array[]
+  /** n times the mean node, with the standard error over probes (NaN for one probe). */
+  readonly trace: { readonly value: number; readonly standardError: number }
+  /** The same for ||A||_F². */
+  readonly frobeniusSquared: { readonly value: number; readonly standardError: number }
+}
+
+/**
+ * Stochastic Lanczos quadrature: the spectral density of a symmetric operator as raw nodes and
+ * weights, from `probes` Rademacher vectors and `steps` products each. The rule of a probe is
+ * exact for polynomials of degree 2 steps - 1; smoothing is left to `density`. A breakdown ends a
+ * probe early: its quadrature is then exact.
+ *
+ * Source: Ubaru, Chen, Saad 2017; Ghorbani, Krishnan, Xiao, arXiv 1901.10159.
+ *
+ * @throws ERR_ARGUMENT, ERR_OPERATOR, ERR_ABORTED
+ */
+export async function slq(operator: LinearOperator, options: SlqOptions = {}): Promise<SlqResult> {
+  const probes = positiveInteger('probes', options.probes ?? 10)
+  const steps = Math.min(operator.size, positiveInteger('steps', options.steps ?? 80))
+  const nodes: Float64Array[] = []
+  const weights: Float64Array[] = []
+  for (let p = 0; p < probes; p++) {
+    const done = options.resume?.nodes[p]
+    if (options.resume && done) {
+      nodes.push(Float64Array.from(done))
+      weights.push(Float64Array.from(options.resume.weights[p]))
+      continue
+    }
+    const [theta, omega] = await oneProbe(operator, p, probes, steps, options)
+    nodes.push(theta)
+    weights.push(omega)
+    options.onProbe?.(p, theta, omega)
+  }
+  const measure = { nodes, weights }
+  return {
+    size: operator.size,
+    nodes,
+    weights,
+    trace: functional(measure, (t) => t, operator.size),
+    frobeniusSquared: functional(measure, (t) => t * t, operator.size),
+  }
+}
+
+async function oneProbe(
+  operator: LinearOperator,
+  probe: number,
+  probes: number,
+  steps: number,
+  options: SlqOptions,
+): Promise<[Float64Array, Float64Array]> {
+  const report = (step: number): void => options.onProgress?.({ probe, probes, step, steps })
+  const run = await openLanczos(operator, {
+    maxSteps: steps,
+    reorthogonalize: options.reorthogonalize ?? 'cgs2',
+    onBreakdown: 'stop',
+    seed: options.seed ?? 0,
+    stream: probe,
+    signal: options.signal,
+    onStep: report,
+  })
+  try {
+    await run.advance(steps)
+    const { alpha, beta } = run.state
+    report(alpha.length)
+    const { values, first } = tridiagonalEigen(alpha, beta.subarray(0, alpha.length - 1), {
+      vectors: 'ends',
+    })
+    return [values, (first as Float64Array).map((s) => s * s)]
+  } finally {
+    run.dispose()
+  }
+}
+
+function positiveInteger(name: string, value: number): number {
+  if (!Number.isInteger(value) || value < 1) {
+    throw new LosscapeError('ERR_ARGUMENT', `${name} must be a positive integer, got ${value}.`)
+  }
+  return value
+}

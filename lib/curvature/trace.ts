@@ -1,0 +1,71 @@
+import { LosscapeError, throwIfAborted } from '../errors.js'
+import { normals, rademacher } from '../random/index.js'
+import { allocate, type LinearOperator } from './operator.js'
+
+export interface TraceOptions {
+  /** Products, the upper limit when `tol` is given. Default 100. */
+  readonly products?: number
+  /** Stop when the standard error is at most this fraction of |mean| (after 10 products). */
+  readonly tol?: number
+  /** Default 'rademacher' (variance 2 (||A||_F² - Σ a_ii²)); 'normal' has 2 ||A||_F². */
+  readonly distribution?: 'rademacher' | 'normal'
+  readonly seed?: number
+  readonly signal?: AbortSignal
+  readonly onProgress?: (done: number, products: number) => void
+}
+
+export interface TraceResult {
+  readonly value: number
+  /** Of the mean over probes; NaN for a single one. */
+  readonly standardError: number
+  /** zᵀ A z of every probe. */
+  readonly samples: Float64Array
+}
+
+/** Probes that share a pass over the data. */
+const BLOCK = 8
+
+/**
+ * Hutchinson's estimate of the trace: the mean of zᵀ A z over random probes z with E[z zᵀ] = I.
+ * Probe p is stream p of the seed. Cost: one product per probe, several per pass over the data.
+ * Source: Hutchinson 1990.
+ *
+ * @throws ERR_ARGUMENT, ERR_ABORTED
+ */
+export async function trace(
+  operator: LinearOperator,
+  options: TraceOptions = {},
+): Promise<TraceResult> {
+  const { products = 100, tol, distribution = 'rademacher', seed = 0, signal } = options
+  if (!Number.isInteger(products) || products < 1) {
+    throw new LosscapeError('ERR_ARGUMENT', `products must be a positive integer, got ${products}.`)
+  }
+  const n = operator.size
+  const fill = distribution === 'normal' ? normals : rademacher
+  const samples: number[] = []
+  while (samples.length < products) {
+    throwIfAborted(signal)
+    const count = Math.min(BLOCK, products - samples.length)
+    const z = allocate(operator.dtype, count * n)
+    for (let r = 0; r < count; r++) {
+      fill(seed, samples.length + r, 0, n, z.subarray(r * n, (r + 1) * n))
+    }
+    const az = await operator.matmat(z, count, { signal })
+    for (let r = 0; r < count; r++) {
+      let dot = 0
+      for (let i = r * n; i < (r + 1) * n; i++) dot += z[i] * az[i]
+      samples.push(dot)
+    }
+    options.onProgress?.(samples.length, products)
+    const { value, standardError } = meanAndError(samples)
+    if (tol !== undefined && samples.length >= 10 && standardError <= tol * Math.abs(value)) break
+  }
+  return { ...meanAndError(samples), samples: Float64Array.from(samples) }
+}
+
+function meanAndError(samples: readonly number[]): { value: number; standardError: number } {
+  const q = samples.length
+  const value = samples.reduce((s, x) => s + x, 0) / q
+  const squares = samples.reduce((s, x) => s + (x - value) ** 2, 0)
+  return { value, standardError: q > 1 ? Math.sqrt(squares / (q - 1) / q) : Number.NaN }
+}

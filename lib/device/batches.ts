@@ -1,0 +1,69 @@
+import type { DataSet } from '../data/dataset.js'
+import type { NativeBuffer, NativeView, NumericArray } from '../native.js'
+import type { Device } from './device.js'
+
+export interface Chunk {
+  readonly x: NativeView
+  readonly y: NativeView
+  readonly w: NativeView
+  /** Samples that count; the rest of the chunk is padding of weight 0. */
+  readonly samples: number
+}
+
+/** A data set in device memory, cut into chunks of `batch` samples. */
+export interface BatchBuffers {
+  readonly chunks: readonly Chunk[]
+  readonly bytes: number
+  dispose(): void
+}
+
+/** Samples and targets as a run of this precision stores them. */
+function stored(array: NumericArray, precision: 'f32' | 'f64'): NumericArray {
+  if (array instanceof Float32Array && precision === 'f64') return Float64Array.from(array)
+  if (array instanceof Float64Array && precision === 'f32') return Float32Array.from(array)
+  return array
+}
+
+/**
+ * Copies a data set to the device. The last chunk is padded: its missing samples are zeros (label
+ * 0) of weight 0, so that one program serves every chunk and the sums stay exact.
+ */
+export function uploadBatches(
+  device: Device,
+  set: DataSet,
+  batch: number,
+  precision: 'f32' | 'f64',
+): BatchBuffers {
+  const count = Math.ceil(set.size / batch)
+  const buffers: NativeBuffer[] = []
+  const upload = (array: NumericArray, perSample: number): ((chunk: number) => NativeView) => {
+    const rowBytes = perSample * array.BYTES_PER_ELEMENT
+    const buffer = device.binding.createBuffer(Math.max(1, count * batch * rowBytes))
+    buffers.push(buffer)
+    // The queue keeps order: whatever runs later sees the data. Only an abort could reject this.
+    buffer.write(0, array).catch(() => {})
+    return (chunk) => ({ buffer, offset: chunk * batch * rowBytes })
+  }
+  try {
+    const x = upload(stored(set.inputs, precision), set.inputs.length / set.size)
+    const y = upload(stored(set.targets, precision), set.targets.length / set.size)
+    const ones = precision === 'f64' ? new Float64Array(set.size) : new Float32Array(set.size)
+    const w = upload(ones.fill(1), 1)
+    const chunks = Array.from({ length: count }, (_, i) => ({
+      x: x(i),
+      y: y(i),
+      w: w(i),
+      samples: Math.min(batch, set.size - i * batch),
+    }))
+    return {
+      chunks,
+      bytes: buffers.reduce((sum, buffer) => sum + buffer.bytes, 0),
+      dispose: () => {
+        for (const buffer of buffers) buffer.dispose()
+      },
+    }
+  } catch (error) {
+    for (const buffer of buffers) buffer.dispose()
+    throw error
+  }
+}

@@ -1,0 +1,95 @@
+import { channelCount, type DataSet, inputScale } from '../data/dataset.js'
+import { LosscapeError } from '../errors.js'
+import * as ops from '../ops/index.js'
+import { elements, sameShape } from '../program/shape.js'
+import type { Tensor } from '../program/tensor.js'
+import type { TensorType } from '../program/types.js'
+import type { Loss } from './loss.js'
+import type { Model } from './model.js'
+
+/** Types of a batch as programs take it: raw samples, targets, weights (0 pads). */
+export function batchTypes(
+  set: DataSet,
+  batch: number,
+): { x: TensorType; y: TensorType; w: TensorType } {
+  const labels = set.targets instanceof Int32Array
+  return {
+    x: {
+      dtype: set.inputs instanceof Uint8Array ? 'u8' : 'f32',
+      shape: [batch, ...set.shape],
+    },
+    y: { dtype: labels ? 'i32' : 'f32', shape: [batch, ...(labels ? [] : set.targetShape)] },
+    w: { dtype: 'f32', shape: [batch] },
+  }
+}
+
+/** Raw samples as the model sees them: x' = (x * scale - mean) / std, in the model's shape. */
+export function normalizeBatch(x: Tensor, set: DataSet, model: Model): Tensor {
+  const scale = inputScale(set.inputs)
+  const { mean, std } = set.normalization
+  const per = Math.max(mean.length, std.length)
+  const at = (list: readonly number[], i: number): number => list[list.length === 1 ? 0 : i]
+  const factor = Array.from({ length: per }, (_, i) => scale / at(std, i))
+  const shift = Array.from({ length: per }, (_, i) => -at(mean, i) / at(std, i))
+  const channels = channelCount(set.shape)
+  if (per !== 1 && per !== channels) {
+    throw new LosscapeError(
+      'ERR_SHAPE',
+      `The normalization has ${per} channels, samples of shape [${set.shape}] have ${channels}.`,
+    )
+  }
+  const shape = per === 1 ? [] : [channels, ...new Array<number>(set.shape.length - 1).fill(1)]
+  const isIdentity = factor.every((f) => f === 1) && shift.every((s) => s === 0)
+  let y = ops.cast(x, 'f32')
+  if (!isIdentity) {
+    const column = (list: number[]): Tensor | number =>
+      per === 1 ? list[0] : ops.constant(list, { shape })
+    y = ops.add(ops.mul(y, column(factor)), column(shift))
+  }
+  return ops.reshape(y, [x.shape[0], ...model.input])
+}
+
+/**
+ * Checks that a model, a loss and a data set belong together.
+ * @throws ERR_SHAPE, ERR_ARGUMENT
+ */
+export function requireMatch(model: Model, loss: Loss, set: DataSet): void {
+  if (elements(model.input) !== elements(set.shape)) {
+    throw new LosscapeError(
+      'ERR_SHAPE',
+      `Model '${model.name}' takes samples of [${model.input}], data set '${set.name}' has [${set.shape}].`,
+    )
+  }
+  const labels = set.targets instanceof Int32Array
+  if (loss.targets === 'labels' && !labels) {
+    throw new LosscapeError(
+      'ERR_ARGUMENT',
+      `Loss '${loss.name}' needs class labels, data set '${set.name}' has values.`,
+    )
+  }
+  if (loss.targets === 'values' && labels) {
+    throw new LosscapeError(
+      'ERR_ARGUMENT',
+      `Loss '${loss.name}' needs target values, data set '${set.name}' has labels: see data.oneHot().`,
+    )
+  }
+  const outputs = elements(model.output)
+  if (labels && outputs > 1 && set.classes !== null && set.classes > outputs) {
+    throw new LosscapeError(
+      'ERR_RANGE',
+      `Data set '${set.name}' has ${set.classes} classes, model '${model.name}' only ${outputs} outputs.`,
+    )
+  }
+  if (labels && outputs === 1 && set.classes !== null && set.classes > 2) {
+    throw new LosscapeError(
+      'ERR_RANGE',
+      `Model '${model.name}' has a single output; data set '${set.name}' has ${set.classes} classes.`,
+    )
+  }
+  if (!labels && !sameShape(set.targetShape, model.output)) {
+    throw new LosscapeError(
+      'ERR_SHAPE',
+      `Model '${model.name}' gives outputs [${model.output}], targets have shape [${set.targetShape}].`,
+    )
+  }
+}

@@ -1,0 +1,99 @@
+import { LosscapeError } from '../errors.js'
+import { elements } from '../program/shape.js'
+import type { Shape } from '../program/types.js'
+import { normals, stream, uniforms } from '../random/index.js'
+import type { ParameterLayout } from './layout.js'
+
+/**
+ * How a tensor begins. With fan_in = shape[1..] and fan_out = shape[0] (times kernel size) of a
+ * weight [out, in, ..]:
+ *
+ * | kind | distribution |
+ * |---|---|
+ * | `zeros`, `ones` | constant |
+ * | `normal` | N(0, std²) |
+ * | `uniform` | U(-bound, bound) |
+ * | `kaiming-uniform` | U(-b, b), b = gain √(3 / fan_in) |
+ * | `kaiming-normal` | N(0, gain² / fan_in) |
+ * | `xavier-uniform` | U(-b, b), b = gain √(6 / (fan_in + fan_out)) |
+ * | `xavier-normal` | N(0, 2 gain² / (fan_in + fan_out)) |
+ *
+ * `gain` defaults to √2 (ReLU) for Kaiming and 1 for Xavier.
+ */
+export type Initializer =
+  | { readonly kind: 'zeros' | 'ones' }
+  | { readonly kind: 'normal'; readonly std: number }
+  | { readonly kind: 'uniform'; readonly bound: number }
+  | {
+      readonly kind: 'kaiming-uniform' | 'kaiming-normal' | 'xavier-uniform' | 'xavier-normal'
+      readonly gain?: number
+    }
+
+/** A learned tensor of a model. */
+export interface Parameter {
+  readonly name: string
+  readonly shape: Shape
+  readonly init: Initializer
+}
+
+function fans(name: string, shape: Shape): { fanIn: number; fanOut: number } {
+  if (shape.length < 2) {
+    throw new LosscapeError(
+      'ERR_SHAPE',
+      `Parameter '${name}' of shape [${shape}] has no fan: Kaiming and Xavier need at least two axes.`,
+    )
+  }
+  const kernel = elements(shape.slice(2))
+  return { fanIn: shape[1] * kernel, fanOut: shape[0] * kernel }
+}
+
+function fillOne(
+  { name, shape, init }: Parameter,
+  out: Float64Array,
+  seed: number,
+  index: number,
+): void {
+  const draw = (kind: 'uniform' | 'normal', scale: number): void => {
+    const generate = kind === 'uniform' ? uniforms : normals
+    generate(seed, stream('init', index), 0, out.length, out)
+    for (let i = 0; i < out.length; i++) {
+      out[i] = kind === 'uniform' ? scale * (2 * out[i] - 1) : scale * out[i]
+    }
+  }
+  switch (init.kind) {
+    case 'zeros':
+      out.fill(0)
+      return
+    case 'ones':
+      out.fill(1)
+      return
+    case 'normal':
+      draw('normal', init.std)
+      return
+    case 'uniform':
+      draw('uniform', init.bound)
+      return
+  }
+  const { fanIn, fanOut } = fans(name, shape)
+  const kaiming = init.kind.startsWith('kaiming')
+  const gain = init.gain ?? (kaiming ? Math.SQRT2 : 1)
+  const variance = (gain * gain) / (kaiming ? fanIn : (fanIn + fanOut) / 2)
+  if (init.kind.endsWith('uniform')) draw('uniform', Math.sqrt(3 * variance))
+  else draw('normal', Math.sqrt(variance))
+}
+
+/**
+ * The start vector θ of a model: tensor i is drawn from stream i of the seed, so the same seed
+ * gives the same numbers on every machine. Computed in float64, rounded once by the caller.
+ */
+export function initialParameters(
+  parameters: readonly Parameter[],
+  layout: ParameterLayout,
+  seed: number,
+): Float64Array {
+  const theta = new Float64Array(layout.size)
+  for (const [i, parameter] of parameters.entries()) {
+    fillOne(parameter, layout.view(theta, parameter.name), seed, i)
+  }
+  return theta
+}

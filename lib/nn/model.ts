@@ -1,0 +1,112 @@
+import { LosscapeError } from '../errors.js'
+import { elements } from '../program/shape.js'
+import type { Tensor } from '../program/tensor.js'
+import type { Shape } from '../program/types.js'
+import { initialParameters, type Parameter } from './init.js'
+import { ParameterLayout } from './layout.js'
+
+/** Parameter tensors by name, as a model's `apply` sees them. */
+export type TensorMap = Readonly<Record<string, Tensor>>
+
+export interface ApplyContext {
+  /** Dropout and the like are active. */
+  readonly training: boolean
+  /** Random key of the step; present when the model is `random` and `training`. */
+  readonly key: Tensor | null
+}
+
+/** What a model is made of; see {@link defineModel}. */
+export interface ModelDefinition {
+  /** Reads as a model string where there is one, `mlp:784-256-10`. */
+  readonly name: string
+  /** Shape of one sample. */
+  readonly input: Shape
+  /** Shape of one output: [C] for logits. */
+  readonly output: Shape
+  readonly parameters: readonly Parameter[]
+  /** Draws random numbers when training (dropout). Default false. */
+  readonly random?: boolean
+  /** Outputs [B, ...output] for samples x [B, ...input]. */
+  readonly apply: (parameters: TensorMap, x: Tensor, context: ApplyContext) => Tensor
+  /** What a run folder records to build the model again. */
+  readonly config?: Readonly<Record<string, unknown>>
+}
+
+/** A pure function of parameters and samples, with the layout of its flat parameter vector. */
+export class Model {
+  readonly name: string
+  readonly input: Shape
+  readonly output: Shape
+  readonly parameters: readonly Parameter[]
+  readonly layout: ParameterLayout
+  readonly random: boolean
+  readonly config: Readonly<Record<string, unknown>>
+  private readonly definition: ModelDefinition
+
+  constructor(definition: ModelDefinition) {
+    this.definition = definition
+    this.name = definition.name
+    this.input = definition.input
+    this.output = definition.output
+    this.parameters = definition.parameters
+    this.layout = new ParameterLayout(definition.parameters)
+    this.random = definition.random ?? false
+    this.config = definition.config ?? { model: definition.name }
+  }
+
+  /** n, the number of parameters. */
+  get size(): number {
+    return this.layout.size
+  }
+
+  /** Writes the model's operations to the current trace. Throws ERR_SHAPE when outputs misfit. */
+  apply(parameters: readonly Tensor[], x: Tensor, context: ApplyContext): Tensor {
+    const named = Object.fromEntries(this.layout.names.map((name, i) => [name, parameters[i]]))
+    const y = this.definition.apply(named, x, context)
+    const expected = [x.shape[0], ...this.output]
+    if (y.shape.join() !== expected.join()) {
+      throw new LosscapeError(
+        'ERR_SHAPE',
+        `Model '${this.name}' declared outputs [${expected}], its apply() returned [${y.shape}].`,
+      )
+    }
+    return y
+  }
+
+  /** Start vector θ for a seed (default 0). */
+  init(seed = 0): Float64Array {
+    return initialParameters(this.parameters, this.layout, seed)
+  }
+}
+
+/**
+ * A model of one's own: declare parameters, write the function.
+ *
+ * @example
+ * const linear = defineModel({
+ *   name: 'linear', input: [4], output: [3],
+ *   parameters: [{ name: 'weight', shape: [3, 4], init: { kind: 'normal', std: 0.1 } }],
+ *   apply: ({ weight }, x) => ops.matmul(x, weight, { transB: true }),
+ * })
+ *
+ * @throws ERR_ARGUMENT for repeated names or shapes that are not positive integers
+ */
+export function defineModel(definition: ModelDefinition): Model {
+  const shapes: [string, Shape][] = [
+    ['input', definition.input],
+    ['output', definition.output],
+    ...definition.parameters.map(({ name, shape }): [string, Shape] => [name, shape]),
+  ]
+  for (const [name, shape] of shapes) {
+    if (shape.some((d) => !Number.isInteger(d) || d < 1)) {
+      throw new LosscapeError(
+        'ERR_ARGUMENT',
+        `'${name}' of model '${definition.name}' has shape [${shape}]; expected positive integers.`,
+      )
+    }
+  }
+  if (elements(definition.output) < 1 || definition.parameters.length === 0) {
+    throw new LosscapeError('ERR_ARGUMENT', `Model '${definition.name}' has no parameters.`)
+  }
+  return new Model(definition)
+}

@@ -1,0 +1,49 @@
+import type { Device } from '../device/device.js'
+import { LosscapeError } from '../errors.js'
+import type { NativeBuffer, NativeView } from '../native.js'
+import type { FloatVector, ParameterLayout } from './layout.js'
+
+export interface DeviceParameters {
+  readonly buffer: NativeBuffer
+  /** One view per parameter tensor, in layout order. */
+  readonly views: readonly NativeView[]
+}
+
+/**
+ * Copies a logical parameter vector to device storage.
+ * @throws ERR_SHAPE unless it has n elements; ERR_NOT_FINITE naming the tensor with a NaN or infinity
+ */
+export function uploadParameters(
+  device: Device,
+  layout: ParameterLayout,
+  params: ArrayLike<number>,
+  precision: 'f32' | 'f64',
+): DeviceParameters {
+  layout.requireLength(params.length)
+  for (const { name, offset, size } of layout.entries) {
+    for (let i = 0; i < size; i++) {
+      if (!Number.isFinite(params[offset + i])) {
+        throw new LosscapeError(
+          'ERR_NOT_FINITE',
+          `Parameter '${name}' has ${params[offset + i]} at element ${i}.`,
+        )
+      }
+    }
+  }
+  const bytes = precision === 'f64' ? 8 : 4
+  const storage: FloatVector =
+    precision === 'f64' ? new Float64Array(layout.storage) : new Float32Array(layout.storage)
+  const buffer = device.binding.createBuffer(storage.byteLength)
+  // The queue keeps order: whatever runs later sees the parameters.
+  buffer.write(0, layout.toStorage(params, storage)).catch(() => {})
+  return { buffer, views: parameterViews(layout, buffer, bytes) }
+}
+
+/** Views of a storage vector, one per tensor. */
+export function parameterViews(
+  layout: ParameterLayout,
+  buffer: NativeBuffer,
+  bytesPerElement: number,
+): NativeView[] {
+  return layout.entries.map((entry) => ({ buffer, offset: entry.storageOffset * bytesPerElement }))
+}
