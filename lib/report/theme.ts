@@ -85,9 +85,15 @@ export const theme = {
   line: { strokeWidth: 1.75, strokeCap: 'round', strokeJoin: 'round' },
 } as const
 
-/** Title block of a figure; text is plain and long lines end in an ellipsis. */
+/** Characters of the subtitle's size that fit the plot's width. */
+const SUBTITLE_LENGTH = 76
+
+/** Title block of a figure; text is plain and a long subtitle ends in an ellipsis. */
 export function titled(title: string, subtitle: string): ChartSpec {
-  return { text: title, subtitle: plainText(subtitle), limit: PLOT_WIDTH + 40 }
+  const letters = [...plainText(subtitle)]
+  const fits = letters.length <= SUBTITLE_LENGTH
+  const shown = fits ? letters : [...letters.slice(0, SUBTITLE_LENGTH - 1), '…']
+  return { text: title, subtitle: shown.join(''), limit: 2 * PLOT_WIDTH }
 }
 
 /** Text without the control characters that XML forbids. */

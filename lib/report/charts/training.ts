@@ -2,15 +2,21 @@ import type { MetricsRow, RunReport } from '../data.js'
 import { type ChartSpec, colors, type Figure, PLOT_WIDTH, titled } from '../theme.js'
 import { finiteOrNull, powerTicks } from './axes.js'
 
+const looks = {
+  train: { color: colors.primary, dash: [1, 0] },
+  test: { color: colors.accent, dash: [5, 3] },
+}
+
 /** More points than a plot has pixels only make the file larger. */
 const MAX_POINTS = 900
 
 /** Loss and accuracy on both splits over training. */
 export function trainingCurves(run: RunReport): Figure | undefined {
   const metrics = run.metrics ?? []
-  const rows = (['train', 'test'] as const).flatMap((split) =>
-    thin(metrics.filter((row) => row.split === split)),
+  const splits = (['train', 'test'] as const).filter((split) =>
+    metrics.some((row) => row.split === split),
   )
+  const rows = splits.flatMap((split) => thin(metrics.filter((row) => row.split === split)))
   const has = (key: 'loss' | 'accuracy') => rows.some((row) => finiteOrNull(row[key]) !== null)
   if (!has('loss') && !has('accuracy')) return undefined
   const x = horizontal(rows)
@@ -34,7 +40,7 @@ export function trainingCurves(run: RunReport): Figure | undefined {
       vconcat: panels.map((key, i) => {
         const last = i === panels.length - 1
         const present = values.flatMap((row) => (row[key] === null ? [] : [row[key]]))
-        return panel(key, x.title, present, { last, sparse, tall: panels.length === 1 })
+        return panel(key, x.title, splits, present, { last, sparse, tall: panels.length === 1 })
       }),
     },
   }
@@ -50,6 +56,7 @@ function horizontal(rows: MetricsRow[]): { key: 'epoch' | 'step'; title: string 
 function panel(
   key: 'loss' | 'accuracy',
   xTitle: string,
+  splits: readonly ('train' | 'test')[],
   present: number[],
   { last, sparse, tall }: { last: boolean; sparse: boolean; tall: boolean },
 ): ChartSpec {
@@ -87,19 +94,13 @@ function panel(
       color: {
         field: 'split',
         type: 'nominal',
-        scale: { domain: ['train', 'test'], range: [colors.primary, colors.accent] },
+        scale: { domain: splits, range: splits.map((split) => looks[split].color) },
         legend: { symbolType: 'stroke', symbolSize: 260 },
       },
       strokeDash: {
         field: 'split',
         type: 'nominal',
-        scale: {
-          domain: ['train', 'test'],
-          range: [
-            [1, 0],
-            [5, 3],
-          ],
-        },
+        scale: { domain: splits, range: splits.map((split) => looks[split].dash) },
       },
     },
   }
