@@ -1,0 +1,36 @@
+export type { ArrayOptions, IterableOptions, Sample } from './arrays.js'
+export { fromArrays, fromIterable } from './arrays.js'
+export type { CifarOptions } from './cifar.js'
+export { readCifar } from './cifar.js'
+export type { CsvOptions } from './csv.js'
+export { readCsv } from './csv.js'
+export type { DataSet, InputArray, Normalization, TargetArray } from './dataset.js'
+export { channelCount, inputScale, validate } from './dataset.js'
+export type { IdxArray } from './idx.js'
+export { readIdx } from './idx.js'
+export type { LoadOptions } from './load.js'
+export { kinds, load } from './load.js'
+export type { MnistOptions, Split } from './mnist.js'
+export { readMnist } from './mnist.js'
+export type { NormalizationChoice } from './normalize.js'
+export {
+  normalizedInputs,
+  oneHot,
+  standardize,
+  statistics,
+  withNormalization,
+} from './normalize.js'
+export type { NpyArray, NpyData } from './npy.js'
+export { readNpy, writeNpy } from './npy.js'
+export { readNpz } from './npz.js'
+export type { SubsetOptions } from './select.js'
+export { labelNoise, split, subset, take } from './select.js'
+export type { BlobOptions } from './synthetic/blobs.js'
+export { blobs } from './synthetic/blobs.js'
+export type { GlyphOptions } from './synthetic/glyphs.js'
+export { glyphs } from './synthetic/glyphs.js'
+export type { SyntheticOptions } from './synthetic/options.js'
+export type { CircleOptions, PlanarOptions, SpiralOptions } from './synthetic/planar.js'
+export { circles, moons, spirals } from './synthetic/planar.js'
+export type { TeacherOptions } from './synthetic/teacher.js'
+export { teacher } from './synthetic/teacher.js'

@@ -1,0 +1,245 @@
+import { LosscapeError, throwIfAborted } from '../errors.js'
+import type { ReadOptions } from '../files/read.js'
+import { readCifar } from './cifar.js'
+import { readCsv } from './csv.js'
+import type { DataSet } from './dataset.js'
+import { readMnist, type Split } from './mnist.js'
+import { type NormalizationChoice, statistics, withNormalization } from './normalize.js'
+import { readNpySet, readNpzSet } from './numpy.js'
+import { split as splitSet, subset } from './select.js'
+import { type DataSpec, parseSpec, SpecOptions, suggestion } from './spec.js'
+import { blobs } from './synthetic/blobs.js'
+import { glyphs } from './synthetic/glyphs.js'
+import { circles, moons, spirals } from './synthetic/planar.js'
+import { teacher } from './synthetic/teacher.js'
+
+/** Options of {@link load}. */
+export interface LoadOptions extends ReadOptions {
+  /** Default 'train'. */
+  split?: Split
+  /** Only the first `limit` samples in file order. Default: all. */
+  limit?: number
+  /**
+   * 'default': the published constants for mnist, fashion-mnist, cifar10, cifar100 and glyphs,
+   * none for the others. 'standardize': the channel statistics of the whole training split, also
+   * for the test split.
+   */
+  normalization?: 'default' | NormalizationChoice
+}
+
+interface Request extends ReadOptions {
+  split: Split
+  limit: number | undefined
+}
+
+type Loader = (spec: DataSpec, options: SpecOptions, request: Request) => Promise<DataSet>
+
+const LOADERS: Readonly<Record<string, { usage: string; load: Loader }>> = {
+  mnist: { usage: 'mnist:DIR', load: idxFolder('mnist') },
+  'fashion-mnist': { usage: 'fashion-mnist:DIR', load: idxFolder('fashion-mnist') },
+  idx: { usage: 'idx:DIR', load: idxFolder('idx') },
+  cifar10: { usage: 'cifar10:DIR', load: cifarFolder('cifar10') },
+  cifar100: { usage: 'cifar100:DIR', load: cifarFolder('cifar100') },
+  csv: { usage: 'csv:FILE[?label=COLUMN&test=FRACTION]', load: loadCsv },
+  npz: { usage: 'npz:FILE[?x=KEY&y=KEY]', load: loadNpz },
+  npy: { usage: 'npy:XFILE,YFILE', load: loadNpy },
+  blobs: {
+    usage: 'blobs[?n=1000&classes=5&dim=10&std=4&seed=0]',
+    load: procedural(['classes', 'dim', 'std'], blobs),
+  },
+  circles: {
+    usage: 'circles[?n=1000&noise=0.1&factor=0.5]',
+    load: procedural(['noise', 'factor'], circles),
+  },
+  moons: { usage: 'moons[?n=1000&noise=0.1]', load: procedural(['noise'], moons) },
+  spirals: {
+    usage: 'spirals[?n=1000&classes=2&turns=1.5&noise=0.02]',
+    load: procedural(['classes', 'turns', 'noise'], spirals),
+  },
+  teacher: {
+    usage: 'teacher[?n=1000&dim=10&width=20&classes=5]',
+    load: procedural(['dim', 'width', 'classes', 'outputs', 'noise'], teacher),
+  },
+  glyphs: {
+    usage: 'glyphs[?n=10000&test=2000&seed=0]',
+    load: procedural(['noise', 'inverted'], glyphs),
+  },
+}
+
+/** One line of usage for every kind of data set that {@link load} knows. */
+export function kinds(): string[] {
+  return Object.values(LOADERS).map(({ usage }) => usage)
+}
+
+/**
+ * Loads or makes a data set from a description: `mnist:DIR`, `fashion-mnist:DIR`, `idx:DIR`,
+ * `cifar10:DIR`, `cifar100:DIR`, `csv:FILE?label=COLUMN`, `npz:FILE`, `npy:XFILE,YFILE`, or
+ * procedurally `blobs`, `circles`, `moons`, `spirals`, `teacher`, `glyphs` with options such as
+ * `blobs?n=1000&classes=5&dim=10&std=4&seed=1`. Files without a test part of their own (csv, npy,
+ * npz with x and y) are split at random by `test=FRACTION&seed=S`.
+ *
+ * Throws ERR_ARGUMENT (unknown kind or option), ERR_IO, ERR_FORMAT, ERR_RANGE, ERR_NOT_FINITE,
+ * ERR_ABORTED.
+ *
+ * @example
+ * const set = await load('mnist:data/mnist', { split: 'test', limit: 1000 })
+ */
+export async function load(spec: string, options: LoadOptions = {}): Promise<DataSet> {
+  const { split = 'train', limit, normalization = 'default', signal, maxBytes } = options
+  throwIfAborted(signal)
+  const parsed = parseSpec(spec)
+  const entry = Object.hasOwn(LOADERS, parsed.kind) ? LOADERS[parsed.kind] : undefined
+  if (!entry) {
+    throw new LosscapeError(
+      'ERR_ARGUMENT',
+      `Unknown data set '${spec}'.${suggestion(parsed.kind, Object.keys(LOADERS))} ` +
+        `Known are ${kinds().join(', ')}.`,
+    )
+  }
+  if (split !== 'train' && split !== 'test') {
+    throw new LosscapeError('ERR_ARGUMENT', `split must be 'train' or 'test'; got '${split}'.`)
+  }
+  if (limit !== undefined && (!Number.isInteger(limit) || limit < 1)) {
+    throw new LosscapeError('ERR_ARGUMENT', `limit must be at least 1; got ${limit}.`)
+  }
+  const read: ReadOptions = {
+    ...(signal ? { signal } : {}),
+    ...(maxBytes !== undefined ? { maxBytes } : {}),
+  }
+  const part = async (which: Split, most: number | undefined) => {
+    const specOptions = new SpecOptions(parsed)
+    return entry.load(parsed, specOptions, { ...read, split: which, limit: most })
+  }
+  const set = await part(split, normalization === 'standardize' ? undefined : limit)
+  const cut = limit !== undefined && limit < set.size ? subset(set, { limit }) : set
+  if (normalization === 'default') return cut
+  if (normalization !== 'standardize') return withNormalization(cut, normalization)
+  const train = split === 'train' ? set : await part('train', undefined)
+  return withNormalization(cut, statistics(train))
+}
+
+function needPath({ kind, path }: DataSpec): string {
+  if (path !== '') return path
+  throw new LosscapeError('ERR_ARGUMENT', `'${kind}' needs a path: ${LOADERS[kind].usage}.`)
+}
+
+function idxFolder(kind: 'mnist' | 'fashion-mnist' | 'idx'): Loader {
+  return async (spec, options, { split, limit: _, ...read }) => {
+    options.finish()
+    return readMnist(needPath(spec), split, { ...read, kind })
+  }
+}
+
+function cifarFolder(kind: 'cifar10' | 'cifar100'): Loader {
+  return async (spec, options, { split, limit, ...read }) => {
+    options.finish()
+    return readCifar(needPath(spec), split, { ...read, kind, ...(limit ? { limit } : {}) })
+  }
+}
+
+async function loadCsv(
+  spec: DataSpec,
+  options: SpecOptions,
+  { split, limit: _, ...read }: Request,
+): Promise<DataSet> {
+  const path = needPath(spec)
+  const label = options.text('label')
+  const header = options.choice('header', ['yes', 'no', 'auto'])
+  const task = options.choice('task', ['classification', 'regression', 'auto'])
+  const delimiter = options.text('delimiter')
+  return partOf(spec, options, split, () =>
+    readCsv(path, {
+      ...read,
+      ...(label !== undefined ? { label } : {}),
+      ...(header && header !== 'auto' ? { header: header === 'yes' } : {}),
+      ...(task ? { task } : {}),
+      ...(delimiter !== undefined ? { delimiter } : {}),
+    }),
+  )
+}
+
+async function loadNpz(
+  spec: DataSpec,
+  options: SpecOptions,
+  { split, limit: _, ...read }: Request,
+): Promise<DataSet> {
+  const path = needPath(spec)
+  const [x, y] = [options.text('x'), options.text('y')]
+  if ((x === undefined) !== (y === undefined)) {
+    throw new LosscapeError('ERR_ARGUMENT', "'npz' takes x and y together.")
+  }
+  const limits = { ...read, ...options.numbers('classes') }
+  const named = x !== undefined && y !== undefined ? { x, y } : {}
+  if (split === 'test' && x === undefined) {
+    const test = await readNpzSet(path, 'test', limits)
+    if (test) {
+      options.numbers('test', 'seed')
+      options.finish()
+      return test
+    }
+  }
+  return partOf(spec, options, split, async () => {
+    return (await readNpzSet(path, 'train', { ...limits, ...named }))!
+  })
+}
+
+async function loadNpy(
+  spec: DataSpec,
+  options: SpecOptions,
+  { split, limit: _, ...read }: Request,
+): Promise<DataSet> {
+  const paths = needPath(spec).split(',')
+  if (paths.length !== 2 || paths.includes('')) {
+    throw new LosscapeError(
+      'ERR_ARGUMENT',
+      `'npy' needs two files, npy:XFILE,YFILE; got '${spec.path}'.`,
+    )
+  }
+  const limits = { ...read, ...options.numbers('classes') }
+  return partOf(spec, options, split, () => readNpySet(paths[0], paths[1], limits))
+}
+
+/** A file's only set, or the part of a random split of it that `test=FRACTION` asks for. */
+async function partOf(
+  { kind, path }: DataSpec,
+  options: SpecOptions,
+  split: Split,
+  read: () => Promise<DataSet>,
+): Promise<DataSet> {
+  const { test, seed = 0 } = options.numbers('test', 'seed')
+  options.finish()
+  if (test === undefined) {
+    if (split === 'train') return read()
+    throw new LosscapeError(
+      'ERR_ARGUMENT',
+      `${path} has no test part; split it with '${kind}:${path}?test=0.2'.`,
+    )
+  }
+  const [testSet, trainSet] = splitSet(await read(), test, seed)
+  return split === 'train' ? trainSet : testSet
+}
+
+interface SyntheticRequest extends Partial<Record<string, unknown>> {
+  n?: number
+  test?: number
+  seed?: number
+  split: Split
+  signal?: AbortSignal
+}
+
+function procedural(
+  keys: readonly string[],
+  make: (options: SyntheticRequest) => DataSet | Promise<DataSet>,
+): Loader {
+  return async (spec, options, { split, signal }) => {
+    if (spec.path !== '') {
+      throw new LosscapeError(
+        'ERR_ARGUMENT',
+        `'${spec.kind}' takes no path: ${LOADERS[spec.kind].usage}.`,
+      )
+    }
+    const numbers = options.numbers('n', 'test', 'seed', ...keys)
+    options.finish()
+    return make({ ...numbers, split, ...(signal ? { signal } : {}) })
+  }
+}
