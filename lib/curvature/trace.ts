@@ -32,7 +32,7 @@ const BLOCK = 8
  *
  * @throws ERR_ARGUMENT, ERR_ABORTED
  */
-export async function trace(
+export async function hutchinsonTrace(
   operator: LinearOperator,
   options: TraceOptions = {},
 ): Promise<TraceResult> {
