@@ -159,7 +159,7 @@ async function untilConverged(run: LanczosRun, wanted: Wanted): Promise<Selectio
   }
 }
 
-/** Y = S V for the selected columns of S. */
+/** Y = S V for the selected rows of S, the eigenvectors of T. */
 async function ritzVectors(run: LanczosRun, ritz: Selection): Promise<FloatVector[]> {
   const { alpha, beta, steps } = run.state
   const full = tridiagonalEigen(alpha, beta.subarray(0, Math.max(0, steps - 1)), {
@@ -167,8 +167,8 @@ async function ritzVectors(run: LanczosRun, ritz: Selection): Promise<FloatVecto
   })
   const s = full.vectors as Float64Array
   const coefficients = new Float64Array(ritz.indices.length * steps)
-  for (const [row, column] of ritz.indices.entries()) {
-    for (let j = 0; j < steps; j++) coefficients[row * steps + j] = s[j * steps + column]
+  for (const [row, index] of ritz.indices.entries()) {
+    coefficients.set(s.subarray(index * steps, (index + 1) * steps), row * steps)
   }
   return run.combine(coefficients, ritz.indices.length)
 }

@@ -9,7 +9,7 @@ export interface Selection {
   readonly residuals: Float64Array
   readonly errorBounds: Float64Array
   readonly converged: readonly boolean[]
-  /** Columns of S, values ascending. */
+  /** Indices among the ascending Ritz values. */
   readonly indices: readonly number[]
   /** max |θ|, the estimate of ||A||. */
   readonly norm: number
@@ -37,7 +37,7 @@ function pick(values: Float64Array, k: number, which: Which): number[] {
 }
 
 /**
- * Ritz values of T with residuals β_m |s_{m,i}|; converged when the residual is at most
+ * Ritz values of T with residuals β_m |s_{i,m}|; converged when the residual is at most
  * max(tol |θ|, floor ||T||).
  */
 export function selectRitz(

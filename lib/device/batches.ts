@@ -1,4 +1,5 @@
 import type { DataSet } from '../data/dataset.js'
+import { LosscapeError } from '../errors.js'
 import type { NativeBuffer, NativeView, NumericArray } from '../native.js'
 import type { Device } from './device.js'
 
@@ -22,6 +23,19 @@ function stored(array: NumericArray, precision: 'f32' | 'f64'): NumericArray {
   if (array instanceof Float32Array && precision === 'f64') return Float64Array.from(array)
   if (array instanceof Float64Array && precision === 'f32') return Float32Array.from(array)
   return array
+}
+
+/**
+ * Samples per chunk: at most `batch`, and chunks of equal size.
+ * @throws ERR_ARGUMENT unless `batch` is a positive integer
+ */
+export function chunkSize(batch: number, samples: number): number {
+  if (!Number.isInteger(batch) || batch < 1) {
+    throw new LosscapeError('ERR_ARGUMENT', `batch must be a positive integer, got ${batch}.`)
+  }
+  // Chunks of equal size waste less padding than full ones and a small rest.
+  const chunks = Math.ceil(samples / Math.min(batch, samples))
+  return Math.ceil(samples / chunks)
 }
 
 /**

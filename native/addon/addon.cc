@@ -9,7 +9,11 @@ namespace {
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
   losscape::Guard(env, [&] {
     losscape::GetSimd();  // before anything can run a kernel
-    for (auto init : {losscape::InitInfo}) init(env, exports);
+    for (auto init : {losscape::InitBuffer, losscape::InitInfo, losscape::InitExecutable,
+                      losscape::InitOperator, losscape::InitLanczos, losscape::InitTrainer,
+                      losscape::InitVectors}) {
+      init(env, exports);
+    }
   });
   return exports;
 }

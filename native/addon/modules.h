@@ -5,6 +5,12 @@
 
 namespace losscape {
 
+void InitBuffer(Napi::Env env, Napi::Object exports);  // first: opens the environment
+void InitExecutable(Napi::Env env, Napi::Object exports);
 void InitInfo(Napi::Env env, Napi::Object exports);
+void InitLanczos(Napi::Env env, Napi::Object exports);
+void InitOperator(Napi::Env env, Napi::Object exports);
+void InitTrainer(Napi::Env env, Napi::Object exports);
+void InitVectors(Napi::Env env, Napi::Object exports);
 
 }  // namespace losscape

@@ -1,0 +1,48 @@
+import { abortError, type ErrorCode, LosscapeError, throwIfAborted } from '../errors.js'
+import type { NativeBinding, NativeToken } from '../native.js'
+
+/**
+ * Runs native jobs under an AbortSignal: `body` gets a token for them, which is cancelled when the
+ * signal fires. Native errors become LosscapeErrors.
+ *
+ * @throws ERR_ABORTED with the signal's reason as cause; what the jobs throw
+ */
+export async function withSignal<T>(
+  binding: NativeBinding,
+  signal: AbortSignal | undefined,
+  body: (token: NativeToken | undefined) => Promise<T>,
+): Promise<T> {
+  throwIfAborted(signal)
+  const token = signal && binding.createToken()
+  const cancel = (): void => token?.cancel()
+  signal?.addEventListener('abort', cancel, { once: true })
+  try {
+    return await body(token)
+  } catch (error) {
+    if (signal?.aborted && codeOf(error) === 'ERR_ABORTED') throw abortError(signal)
+    throw toLosscapeError(error)
+  } finally {
+    signal?.removeEventListener('abort', cancel)
+  }
+}
+
+/** A call into the addon that does not wait. Native errors become LosscapeErrors. */
+export function nativeCall<T>(body: () => T): T {
+  try {
+    return body()
+  } catch (error) {
+    throw toLosscapeError(error)
+  }
+}
+
+function codeOf(error: unknown): string | undefined {
+  return error instanceof Error && 'code' in error ? String(error.code) : undefined
+}
+
+/** Native errors carry their code already; anything else passes unchanged. */
+export function toLosscapeError(error: unknown): unknown {
+  if (error instanceof LosscapeError || !(error instanceof Error)) return error
+  const code = codeOf(error)
+  if (!code?.startsWith('ERR_')) return error
+  return new LosscapeError(code as ErrorCode, error.message, { cause: error })
+}

@@ -1,0 +1,166 @@
+#include "native/addon/environment.h"
+
+#include <utility>
+
+#include "native/addon/errors.h"
+
+namespace losscape {
+
+bool Progress::Put(Report report) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  latest_ = std::move(report);
+  return !std::exchange(scheduled_, true);
+}
+
+Progress::Report Progress::Take() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  scheduled_ = false;
+  return std::move(latest_);
+}
+
+namespace {
+
+Napi::Error ToJsError(Napi::Env env, const std::exception_ptr& error) {
+  try {
+    std::rethrow_exception(error);
+  } catch (const Error& e) {
+    return ToJsError(env, CodeName(e.code()), e.what());
+  } catch (const std::bad_alloc&) {
+    return ToJsError(env, CodeName(Code::kOutOfMemory), "The native library is out of memory.");
+  } catch (const std::exception& e) {
+    return ToJsError(env, CodeName(Code::kNative), e.what());
+  } catch (...) {
+    return ToJsError(env, CodeName(Code::kNative), "An unknown native exception was thrown.");
+  }
+}
+
+}  // namespace
+
+Environment::Environment(Napi::Env env)
+    : env_(env), executor_(Executor::Acquire()), owner_(executor_->OpenOwner()) {
+  const Napi::Function nothing = Napi::Function::New(env, [](const Napi::CallbackInfo&) {});
+  bridge_ = Napi::ThreadSafeFunction::New(env, nothing, "losscape", 0, 1);
+  // An idle bridge must not keep the process alive; jobs in flight do.
+  bridge_.Unref(env);
+}
+
+Environment::~Environment() = default;
+
+void Environment::Open(Napi::Env env) {
+  auto* self = new Environment(env);
+  env.SetInstanceData<Environment>(self);
+  env.AddCleanupHook(&Environment::Cleanup, self);
+}
+
+Environment& Environment::Of(Napi::Env env) { return *env.GetInstanceData<Environment>(); }
+
+// The worker is terminated or the process exits: nothing may call back from here on.
+void Environment::Cleanup(Environment* self) {
+  if (self->closed_) return;
+  self->closed_ = true;
+  self->executor_->Close(self->owner_);
+  self->bridge_.Abort();
+  self->pending_.clear();
+  self->constructors_.clear();
+  self->executor_.reset();
+}
+
+void Environment::Post(std::function<void(Napi::Env)> task) {
+  auto* boxed = new std::function<void(Napi::Env)>(std::move(task));
+  const napi_status status = bridge_.NonBlockingCall(
+      boxed, [](Napi::Env env, Napi::Function, std::function<void(Napi::Env)>* run) {
+        const std::unique_ptr<std::function<void(Napi::Env)>> owned(run);
+        // Without an environment the function is being torn down.
+        if (static_cast<napi_env>(env) != nullptr) (*owned)(env);
+      });
+  if (status != napi_ok) delete boxed;
+}
+
+uint64_t Environment::Register(Call* call, Napi::Promise* promise) {
+  if (closed_) throw Error(Code::kAborted, "The environment is closing.");
+  const uint64_t id = next_++;
+  Napi::Promise::Deferred deferred = Napi::Promise::Deferred::New(env_);
+  *promise = deferred.Promise();
+  if (pending_.empty()) bridge_.Ref(env_);
+  pending_.emplace(id, Pending{deferred, std::move(call->resolve), std::move(call->onProgress),
+                               std::move(call->alive)});
+  call->options.owner = owner_;
+  return id;
+}
+
+Environment::Reporter Environment::MakeReporter(uint64_t id, bool wanted) {
+  if (!wanted) return [](const Progress::Report&) {};
+  auto progress = std::make_shared<Progress>();
+  return [this, id, progress](Progress::Report report) {
+    if (!progress->Put(std::move(report))) return;
+    Post([this, id, progress](Napi::Env env) { Deliver(env, id, *progress); });
+  };
+}
+
+Executor::Done Environment::MakeDone(uint64_t id, Settle settle) {
+  return [this, id, settle = std::move(settle)](std::exception_ptr error) {
+    if (settle) error = settle(error);
+    Post([this, id, error](Napi::Env env) { Complete(env, id, error); });
+  };
+}
+
+Napi::Promise Environment::Submit(Call call,
+                                  std::function<void(RunContext&, const Reporter&)> work) {
+  const bool wanted = !call.onProgress.IsEmpty();
+  Napi::Promise promise;
+  const uint64_t id = Register(&call, &promise);
+  executor_->Submit(
+      call.options,
+      [work = std::move(work), reporter = MakeReporter(id, wanted)](RunContext& context) {
+        work(context, reporter);
+      },
+      MakeDone(id, std::move(call.settle)));
+  return promise;
+}
+
+Napi::Promise Environment::SubmitSteps(Call call,
+                                       std::function<bool(RunContext&, const Reporter&)> step) {
+  const bool wanted = !call.onProgress.IsEmpty();
+  Napi::Promise promise;
+  const uint64_t id = Register(&call, &promise);
+  executor_->SubmitSteps(
+      call.options,
+      [step = std::move(step), reporter = MakeReporter(id, wanted)](RunContext& context) {
+        return step(context, reporter);
+      },
+      MakeDone(id, std::move(call.settle)));
+  return promise;
+}
+
+void Environment::Complete(Napi::Env env, uint64_t id, const std::exception_ptr& error) {
+  auto found = pending_.find(id);
+  if (found == pending_.end()) return;
+  Pending pending = std::move(found->second);
+  pending_.erase(found);
+  if (pending_.empty()) bridge_.Unref(env);
+  if (error) {
+    pending.deferred.Reject(ToJsError(env, error).Value());
+    return;
+  }
+  try {
+    pending.deferred.Resolve(pending.resolve ? pending.resolve(env) : env.Undefined());
+  } catch (const Napi::Error& failure) {
+    pending.deferred.Reject(failure.Value());
+  } catch (const std::exception&) {
+    pending.deferred.Reject(ToJsError(env, std::current_exception()).Value());
+  }
+}
+
+void Environment::Deliver(Napi::Env env, uint64_t id, Progress& progress) {
+  const Progress::Report report = progress.Take();
+  auto found = pending_.find(id);
+  if (!report || found == pending_.end()) return;
+  try {
+    report(env, found->second.onProgress.Value());
+  } catch (const Napi::Error& failure) {
+    // Like any exception in a callback: an uncaught exception of the process.
+    napi_fatal_exception(env, failure.Value());
+  }
+}
+
+}  // namespace losscape

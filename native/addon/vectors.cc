@@ -1,0 +1,157 @@
+// Functions on device vectors and dense matrices, and the machine's rates.
+#include "native/addon/arguments.h"
+#include "native/addon/modules.h"
+#include "native/cpu/machine_rates.h"
+#include "native/runtime/blas.h"
+#include "native/runtime/lanczos.h"
+#include "native/runtime/probe.h"
+
+namespace losscape {
+namespace {
+
+int ToThreads(const Napi::Value& value) {
+  const size_t threads = ToSize(value, "threads");
+  if (threads < 1 || threads > 1024) {
+    throw Error(Code::kArgument, "Expected 1 to 1024 threads, got ", threads, ".");
+  }
+  return static_cast<int>(threads);
+}
+
+ProbeKind ToProbeKind(const std::string& name) {
+  if (name == "rademacher") return ProbeKind::kRademacher;
+  if (name == "normal") return ProbeKind::kNormal;
+  if (name == "uniform") return ProbeKind::kUniform;
+  throw Error(Code::kArgument, "Expected rademacher, normal or uniform, got ", name, ".");
+}
+
+// Runs `compute` as a job and resolves with its number.
+template <typename Compute>
+Napi::Value SubmitNumber(Napi::Env env, Environment::Call call, Compute compute) {
+  auto result = std::make_shared<double>(0);
+  call.resolve = [result](Napi::Env inner) { return Napi::Number::New(inner, *result); };
+  return Environment::Of(env).Submit(
+      std::move(call), [result, compute = std::move(compute)](RunContext& context, const auto&) {
+        *result = compute(context);
+      });
+}
+
+Napi::Value FillProbeJob(const Napi::CallbackInfo& info) {
+  return Guard(info.Env(), [&]() -> Napi::Value {
+    const DType dtype = ToFloatDType(info[1]);
+    const Segments segments = ToSegments(info[2]);
+    const ProbeKind kind = ToProbeKind(ToString(info[3], "kind"));
+    const uint64_t seed = ToSize(info[4], "seed");
+    const uint64_t stream = ToSize(info[5], "stream");
+    const View target = ToView(info[0], "target");
+    const size_t end =
+        segments.offsets.empty() ? 0 : segments.offsets.back() + segments.lengths.back();
+    // Storage ends on a 256-byte boundary behind the last segment.
+    const size_t storage = (end + 63) / 64 * 64;
+    if (target.bytes() < storage * ByteSize(dtype)) {
+      throw Error(Code::kShape, "The probe needs ", storage * ByteSize(dtype), " bytes, there are ",
+                  target.bytes(), ".");
+    }
+    segments.Check(storage);
+    return Environment::Of(info.Env())
+        .Submit(ToCall(info[6]), [=](RunContext& context, const auto&) {
+          if (dtype == DType::kF64) {
+            FillProbe(kind, seed, stream, segments, target.data<double>(), storage,
+                      context.threads());
+          } else {
+            FillProbe(kind, seed, stream, segments, target.data<float>(), storage,
+                      context.threads());
+          }
+        });
+  });
+}
+
+Napi::Value DotJob(const Napi::CallbackInfo& info) {
+  return Guard(info.Env(), [&]() -> Napi::Value {
+    const size_t elements = ToSize(info[2], "elements");
+    const DType dtype = ToFloatDType(info[3]);
+    const View a = ToView(info[0], "a", elements * ByteSize(dtype));
+    const View b = ToView(info[1], "b", elements * ByteSize(dtype));
+    return SubmitNumber(info.Env(), ToCall(info[4]), [=](RunContext& context) {
+      return dtype == DType::kF64
+                 ? Dot(a.data<double>(), b.data<double>(), elements, context.threads())
+                 : Dot(a.data<float>(), b.data<float>(), elements, context.threads());
+    });
+  });
+}
+
+Napi::Value SymmetricEigen(const Napi::CallbackInfo& info) {
+  return Guard(info.Env(), [&]() -> Napi::Value {
+    const size_t n = ToSize(info[1], "n");
+    auto matrix = std::make_shared<std::vector<double>>(ToDoubles(info[0], "matrix"));
+    if (n < 1 || n > 46340 || matrix->size() != n * n) {
+      throw Error(Code::kShape, "Expected a matrix of ", n, " x ", n, " elements, got ",
+                  matrix->size(), ".");
+    }
+    const bool vectors = info[2].ToBoolean();
+    auto values = std::make_shared<std::vector<double>>(n);
+    Environment::Call call = ToCall(info[3]);
+    call.resolve = [matrix, values, vectors](Napi::Env env) -> Napi::Value {
+      Napi::Object out = Napi::Object::New(env);
+      out.Set("values", ToJs(env, *values));
+      if (vectors) out.Set("vectors", ToJs(env, *matrix));
+      return out;
+    };
+    return Environment::Of(info.Env())
+        .Submit(std::move(call), [matrix, values, vectors, n](RunContext& context, const auto&) {
+          const Blas& blas = OpenBlas();
+          blas.set_threads(context.threads());
+          CheckBlas(blas.dsyevd(static_cast<int>(n), matrix->data(), values->data(), vectors),
+                    "dsyevd");
+        });
+  });
+}
+
+Napi::Value CopyBandwidthJob(const Napi::CallbackInfo& info) {
+  return Guard(info.Env(), [&]() -> Napi::Value {
+    const size_t bytes = ToSize(info[0], "bytes");
+    const int threads = ToThreads(info[1]);
+    return SubmitNumber(info.Env(), {}, [=](RunContext&) { return CopyBandwidth(bytes, threads); });
+  });
+}
+
+Napi::Value GemmRateJob(const Napi::CallbackInfo& info) {
+  return Guard(info.Env(), [&]() -> Napi::Value {
+    const size_t n = ToSize(info[0], "n");
+    if (n < 1 || n > 16384) throw Error(Code::kArgument, "Expected n from 1 to 16384.");
+    const DType dtype = ToFloatDType(info[1]);
+    const int threads = ToThreads(info[2]);
+    return SubmitNumber(info.Env(), {},
+                        [=](RunContext&) { return GemmRate(static_cast<int>(n), dtype, threads); });
+  });
+}
+
+Napi::Value ReorthogonalizationJob(const Napi::CallbackInfo& info) {
+  return Guard(info.Env(), [&]() -> Napi::Value {
+    const size_t storage = ToSize(info[0], "storage");
+    const size_t rows = ToSize(info[1], "rows");
+    const size_t repeats = ToSize(info[2], "repeats");
+    const int threads = ToThreads(info[3]);
+    auto seconds = std::make_shared<std::vector<double>>();
+    Environment::Call call;
+    call.resolve = [seconds](Napi::Env env) { return ToJs(env, *seconds); };
+    return Environment::Of(info.Env()).Submit(std::move(call), [=](RunContext&, const auto&) {
+      *seconds = ReorthogonalizationTime(storage, rows, repeats, threads);
+    });
+  });
+}
+
+}  // namespace
+
+void InitVectors(Napi::Env env, Napi::Object exports) {
+  const auto add = [&](const char* name, Napi::Value (*call)(const Napi::CallbackInfo&)) {
+    exports.Set(name, Napi::Function::New(env, call, name));
+  };
+  add("fillProbe", FillProbeJob);
+  add("dot", DotJob);
+  add("symmetricEigen", SymmetricEigen);
+  add("copyBandwidth", CopyBandwidthJob);
+  add("gemmRate", GemmRateJob);
+  add("reorthogonalizationTime", ReorthogonalizationJob);
+}
+
+}  // namespace losscape
