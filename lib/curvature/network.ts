@@ -1,12 +1,12 @@
 import type { DataSet } from '../data/dataset.js'
-import { type BatchBuffers, uploadBatches } from '../device/batches.js'
+import { type BatchBuffers, chunkSize, uploadBatches } from '../device/batches.js'
 import { compileProgram } from '../device/compile.js'
 import type { Device } from '../device/device.js'
 import { LosscapeError } from '../errors.js'
 import type { NativeExecutable, NativeView, OperatorSpec } from '../native.js'
 import { requireMatch } from '../nn/batch.js'
 import { ParameterLayout } from '../nn/layout.js'
-import { type LossSpec, resolveLoss } from '../nn/loss.js'
+import { defaultLoss, type LossSpec, resolveLoss } from '../nn/loss.js'
 import type { Model } from '../nn/model.js'
 import { uploadParameters } from '../nn/upload.js'
 import type { Linearized } from '../program/linearize.js'
@@ -84,7 +84,7 @@ function networkOperator(
   set: DataSet,
   options: CurvatureOptions,
 ): DeviceOperator {
-  const loss = resolveLoss(options.loss ?? (set.classes === null ? 'mse' : 'cross-entropy'))
+  const loss = resolveLoss(options.loss ?? defaultLoss(set))
   requireMatch(model, loss, set)
   const precision = options.precision ?? 'f32'
   const batch = chunkSize(options.batch ?? 1024, set.size)
@@ -112,15 +112,6 @@ function networkOperator(
     for (const item of owned) item.dispose()
     throw error
   }
-}
-
-function chunkSize(batch: number, samples: number): number {
-  if (!Number.isInteger(batch) || batch < 1) {
-    throw new LosscapeError('ERR_ARGUMENT', `batch must be a positive integer, got ${batch}.`)
-  }
-  // Chunks of equal size waste less padding than full ones and a small rest.
-  const chunks = Math.ceil(samples / Math.min(batch, samples))
-  return Math.ceil(samples / chunks)
 }
 
 function selectBlock(

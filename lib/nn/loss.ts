@@ -1,3 +1,4 @@
+import type { DataSet } from '../data/dataset.js'
 import { LosscapeError } from '../errors.js'
 import * as ops from '../ops/index.js'
 import { elements } from '../program/shape.js'
@@ -63,6 +64,11 @@ const NAMED: Record<string, Loss> = {
 /** Labels 0 and 1 as -1 and 1. */
 function signs(z: Tensor, y: Tensor): Tensor {
   return ops.sub(ops.mul(ops.cast(y, z.dtype), 2), 1)
+}
+
+/** Cross-entropy for labels, mean squared error for values. */
+export function defaultLoss(set: DataSet): LossSpec {
+  return set.classes === null ? 'mse' : 'cross-entropy'
 }
 
 /** @throws ERR_ARGUMENT for an unknown name, listing the known ones */

@@ -1,0 +1,116 @@
+import { LosscapeError } from '../errors.js'
+import { formatError } from '../files/errors.js'
+import { readSafetensors, writeSafetensors } from '../files/safetensors.js'
+import type { FloatVector } from '../nn/layout.js'
+import type { Model } from '../nn/model.js'
+import type { EpochSums } from './metrics.js'
+import { joinTensors, namedTensors } from './weights.js'
+
+/** What decides the order and arithmetic of the steps; a resumed run must have the same. */
+export interface CheckpointSetting {
+  readonly model: string
+  readonly optimizer: string
+  readonly samples: number
+  readonly batch: number
+  readonly seed: number
+  readonly shuffle: boolean
+  readonly dropLast: boolean
+  readonly precision: 'f32' | 'f64'
+}
+
+/** A training run at a step boundary: all that it needs to go on bit for bit. */
+export interface Checkpoint {
+  /** Steps made. */
+  readonly step: number
+  /** θ, logical. */
+  readonly params: FloatVector
+  /** The optimiser's state, logical: none, [m] or [m, v]. */
+  readonly moments: readonly FloatVector[]
+  /** Of the epoch under way. */
+  readonly epochSums: EpochSums
+  readonly lastFiniteLoss: number | null
+  readonly setting: CheckpointSetting
+}
+
+const FORMAT = 'losscape-checkpoint-1'
+
+/**
+ * Writes a checkpoint as one safetensors file, atomically: tensors `params/NAME`, `moment0/NAME`,
+ * `moment1/NAME` in the run's element type, the rest as JSON in the header's metadata.
+ *
+ * @throws ERR_IO, ERR_SHAPE
+ */
+export async function saveCheckpoint(
+  path: string,
+  model: Model,
+  checkpoint: Checkpoint,
+): Promise<void> {
+  const { params, moments, ...state } = checkpoint
+  const tensors = namedTensors(model.layout, params, 'params/')
+  for (const [k, moment] of moments.entries()) {
+    for (const [name, tensor] of namedTensors(model.layout, moment, `moment${k}/`)) {
+      tensors.set(name, tensor)
+    }
+  }
+  const metadata = { format: FORMAT, state: JSON.stringify({ ...state, moments: moments.length }) }
+  await writeSafetensors(path, tensors, metadata)
+}
+
+/**
+ * @throws ERR_IO; ERR_FORMAT when the file is no checkpoint, or listing every tensor that is
+ * missing, extra or of another shape than the model's
+ */
+export async function loadCheckpoint(path: string, model: Model): Promise<Checkpoint> {
+  const { tensors, metadata } = await readSafetensors(path)
+  const state = parseState(path, metadata)
+  const prefixes = ['params/', ...Array.from({ length: state.moments }, (_, k) => `moment${k}/`)]
+  const [params, ...moments] = joinTensors(path, model.layout, tensors, prefixes)
+  return { ...state, params, moments }
+}
+
+interface State extends Omit<Checkpoint, 'params' | 'moments'> {
+  readonly moments: number
+}
+
+function parseState(path: string, metadata: Readonly<Record<string, string>>): State {
+  const fail = (cause?: unknown): never => {
+    throw formatError(path, {
+      expected: `a checkpoint (metadata '${FORMAT}')`,
+      got: metadata.format ? `'${metadata.format}'` : 'another safetensors file',
+      cause,
+    })
+  }
+  if (metadata.format !== FORMAT || metadata.state === undefined) return fail()
+  try {
+    const state = JSON.parse(metadata.state) as State
+    const { epochSums: sums, lastFiniteLoss } = state
+    const counts = [state.step, state.moments, sums.samples, sums.correct]
+    const sound =
+      counts.every((value) => Number.isSafeInteger(value) && value >= 0) &&
+      state.moments <= 2 &&
+      Number.isFinite(sums.loss) &&
+      (lastFiniteLoss === null || Number.isFinite(lastFiniteLoss)) &&
+      typeof state.setting === 'object' &&
+      state.setting !== null
+    return sound ? state : fail()
+  } catch (error) {
+    return error instanceof LosscapeError ? fail(error.cause) : fail(error)
+  }
+}
+
+/**
+ * Checks that a checkpoint belongs to a run.
+ * @throws ERR_ARGUMENT listing every difference
+ */
+export function requireSameSetting(checkpoint: Checkpoint, wanted: CheckpointSetting): void {
+  const keys = Object.keys(wanted) as (keyof CheckpointSetting)[]
+  const differences = keys
+    .filter((key) => checkpoint.setting[key] !== wanted[key])
+    .map((key) => `${key} ${checkpoint.setting[key]} (now ${wanted[key]})`)
+  if (differences.length === 0) return
+  throw new LosscapeError(
+    'ERR_ARGUMENT',
+    `The checkpoint is of another run: it has ${differences.join(', ')}. ` +
+      'Resume with the same options, or start afresh with `params: checkpoint.params`.',
+  )
+}

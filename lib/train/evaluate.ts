@@ -1,0 +1,133 @@
+import type { DataSet } from '../data/dataset.js'
+import { type BatchBuffers, chunkSize, uploadBatches } from '../device/batches.js'
+import { compileProgram } from '../device/compile.js'
+import type { Device } from '../device/device.js'
+import { nativeCall, withSignal } from '../device/native-call.js'
+import type { NativeBuffer, NativeExecutable, NativeView } from '../native.js'
+import { requireMatch } from '../nn/batch.js'
+import { defaultLoss, type LossSpec, resolveLoss } from '../nn/loss.js'
+import type { Model } from '../nn/model.js'
+import { uploadParameters } from '../nn/upload.js'
+import { evaluationProgram } from './program.js'
+
+/** Mean over a data set. */
+export interface Evaluation {
+  readonly loss: number
+  /** Share of right answers; null for regression. */
+  readonly accuracy: number | null
+  /** N */
+  readonly samples: number
+}
+
+export interface EvaluateOptions {
+  /** Default 'cross-entropy' for labels, 'mse' for values. */
+  readonly loss?: LossSpec
+  /** Samples per chunk; the mean is exact for any. Default 1024, at most the data set. */
+  readonly batch?: number
+  /** Default 'f32'. */
+  readonly precision?: 'f32' | 'f64'
+  readonly signal?: AbortSignal
+}
+
+/**
+ * Mean loss and accuracy of a model on a data set, without dropout: L = (1/N) Σ ℓ(f(θ, x_i), y_i).
+ * Costs a forward pass over the set.
+ *
+ * @throws ERR_SHAPE, ERR_ARGUMENT, ERR_RANGE, ERR_NOT_FINITE, ERR_ABORTED
+ *
+ * @example
+ * const { loss, accuracy } = await evaluate(device, model, run.params, testSet)
+ */
+export async function evaluate(
+  device: Device,
+  model: Model,
+  params: ArrayLike<number>,
+  set: DataSet,
+  options: EvaluateOptions = {},
+): Promise<Evaluation> {
+  const { precision = 'f32', signal } = options
+  const theta = nativeCall(() => uploadParameters(device, model.layout, params, precision))
+  try {
+    const evaluator = nativeCall(() => new Evaluator(device, model, set, options))
+    try {
+      return await evaluator.run(theta.views, signal)
+    } finally {
+      evaluator.dispose()
+    }
+  } finally {
+    theta.buffer.dispose()
+  }
+}
+
+/** Bytes between results, one per chunk and sum. */
+const RESULT_STRIDE = 64
+
+/** A data set on a device, ready to be evaluated for parameters that lie there. */
+export class Evaluator {
+  private readonly batches: BatchBuffers
+  private readonly executable: NativeExecutable
+  private readonly results: NativeBuffer
+  private readonly precision: 'f32' | 'f64'
+
+  constructor(
+    private readonly device: Device,
+    model: Model,
+    private readonly set: DataSet,
+    options: EvaluateOptions = {},
+  ) {
+    const loss = resolveLoss(options.loss ?? defaultLoss(set))
+    requireMatch(model, loss, set)
+    this.precision = options.precision ?? 'f32'
+    const batch = chunkSize(options.batch ?? 1024, set.size)
+    const program = evaluationProgram({ model, loss, set, batch })
+    this.executable = compileProgram(device, program, this.precision)
+    this.batches = uploadBatches(device, set, batch, this.precision)
+    try {
+      const bytes = this.batches.chunks.length * 2 * RESULT_STRIDE
+      this.results = device.binding.createBuffer(bytes)
+    } catch (error) {
+      this.batches.dispose()
+      throw error
+    }
+  }
+
+  /** @param theta views of the parameter tensors, in layout order */
+  async run(theta: readonly NativeView[], signal?: AbortSignal): Promise<Evaluation> {
+    const { chunks } = this.batches
+    const buffer = this.results
+    const bytes = new Uint8Array(chunks.length * 2 * RESULT_STRIDE)
+    await withSignal(this.device.binding, signal, async (token) => {
+      // Queued together: the executor goes from chunk to chunk without waiting for JavaScript.
+      const jobs: Promise<unknown>[] = chunks.map(({ x, y, w }, i) => {
+        const offset = i * 2 * RESULT_STRIDE
+        const outputs = [
+          { buffer, offset },
+          { buffer, offset: offset + RESULT_STRIDE },
+        ]
+        return this.executable.run([...theta, x, y, w], outputs, { token })
+      })
+      jobs.push(buffer.read(0, bytes, { token }))
+      await Promise.all(jobs)
+    })
+    const view = new DataView(bytes.buffer)
+    let loss = 0
+    let correct = 0
+    for (let i = 0; i < chunks.length; i++) {
+      loss += this.number(view, 2 * i)
+      correct += this.number(view, 2 * i + 1)
+    }
+    const { size, targets } = this.set
+    const labels = targets instanceof Int32Array
+    return { loss: loss / size, accuracy: labels ? correct / size : null, samples: size }
+  }
+
+  dispose(): void {
+    this.batches.dispose()
+    this.results.dispose()
+  }
+
+  private number(view: DataView, slot: number): number {
+    const offset = slot * RESULT_STRIDE
+    return this.precision === 'f64' ? view.getFloat64(offset, true) : view.getFloat32(offset, true)
+  }
+}

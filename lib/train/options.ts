@@ -1,0 +1,136 @@
+import type { DataSet } from '../data/dataset.js'
+import { LosscapeError } from '../errors.js'
+import { requireMatch } from '../nn/batch.js'
+import { defaultLoss, type Loss, type LossSpec, resolveLoss } from '../nn/loss.js'
+import type { Model } from '../nn/model.js'
+import { checkOption, isCount } from './check.js'
+import { type Checkpoint, type CheckpointSetting, requireSameSetting } from './checkpoint.js'
+import type { MetricsRow } from './metrics.js'
+import { type OptimizerSpec, type ResolvedOptimizer, resolveOptimizer } from './optimizer.js'
+import { SampleOrder } from './order.js'
+import { resolveSchedule, type Schedule, type ScheduleSpec } from './schedule.js'
+
+/** Where a training run is. */
+export interface TrainProgress {
+  /** Steps made, of `steps`. */
+  readonly step: number
+  readonly steps: number
+  /** Epochs done; fractional. */
+  readonly epoch: number
+  /** Mean loss of the last step's batch. */
+  readonly loss: number
+}
+
+export interface TrainOptions {
+  readonly optimizer: OptimizerSpec
+  /** Default 'cross-entropy' for labels, 'mse' for values. */
+  readonly loss?: LossSpec
+  /** Default 'constant'. */
+  readonly schedule?: ScheduleSpec
+  /** Passes over the data. Default 1, unless `steps` is given. */
+  readonly epochs?: number
+  /** Optimiser steps, instead of `epochs`. */
+  readonly steps?: number
+  /** Samples per step. Default 128, at most the data set; always all of it with `gd`. */
+  readonly batch?: number
+  /** Of the start vector, the order of the samples and dropout. Default 0. */
+  readonly seed?: number
+  /** Start vector θ, logical. Default `model.init(seed)`. */
+  readonly params?: ArrayLike<number>
+  /** Gradients of a larger norm are scaled down to it. Default: never. */
+  readonly clipNorm?: number
+  /** Default 'f32'. */
+  readonly precision?: 'f32' | 'f64'
+  /** Evaluated after every epoch. */
+  readonly test?: DataSet
+  /** A new random order every epoch. Default true. */
+  readonly shuffle?: boolean
+  /** Leaves the incomplete last batch of an epoch out. Default false. */
+  readonly dropLast?: boolean
+  /** Steps between checkpoints for `onCheckpoint`. Default: only when aborted. */
+  readonly checkpointEvery?: number
+  /** Gets periodic checkpoints and the one of an aborted run; the run waits for its promise. */
+  readonly onCheckpoint?: (checkpoint: Checkpoint) => void | Promise<void>
+  /** Gets every row as soon as it is known; the run waits for its promise. */
+  readonly onMetrics?: (row: MetricsRow) => void | Promise<void>
+  /** After steps; coalesced when JavaScript is behind. */
+  readonly onProgress?: (progress: TrainProgress) => void
+  readonly signal?: AbortSignal
+  /** Goes on from here, bit for bit as if never interrupted. */
+  readonly resume?: Checkpoint
+}
+
+/** Options with every default filled in. */
+export interface TrainPlan {
+  readonly loss: Loss
+  readonly optimizer: ResolvedOptimizer
+  readonly schedule: Schedule
+  readonly order: SampleOrder
+  readonly steps: number
+  readonly batch: number
+  /** Targets are class labels. */
+  readonly labels: boolean
+  readonly setting: CheckpointSetting
+}
+
+const DEFAULT_BATCH = 128
+
+const check = (condition: boolean, what: string, got: unknown): void =>
+  checkOption(condition, 'Training', what, got)
+
+/** @throws ERR_ARGUMENT, ERR_SHAPE, ERR_RANGE */
+export function resolvePlan(model: Model, set: DataSet, options: TrainOptions): TrainPlan {
+  const loss = resolveLoss(options.loss ?? defaultLoss(set))
+  requireMatch(model, loss, set)
+  if (options.test) requireMatch(model, loss, options.test)
+  const { clipNorm, seed = 0, precision = 'f32', checkpointEvery } = options
+  const optimizer = resolveOptimizer(options.optimizer, model.layout, clipNorm)
+  const batch = resolveBatch(set, options, optimizer.fullBatch)
+  check(Number.isSafeInteger(seed) && seed >= 0, 'seed to be an integer >= 0', seed)
+  check(precision === 'f32' || precision === 'f64', "precision to be 'f32' or 'f64'", precision)
+  if (checkpointEvery !== undefined) {
+    check(isCount(checkpointEvery), 'checkpointEvery to be a positive integer', checkpointEvery)
+  }
+  const shuffle = !optimizer.fullBatch && (options.shuffle ?? true)
+  const dropLast = options.dropLast ?? false
+  const order = new SampleOrder({ samples: set.size, batch, seed, shuffle, dropLast })
+  const steps = resolveSteps(options, order.stepsPerEpoch)
+  const setting: CheckpointSetting = {
+    model: model.name,
+    optimizer: optimizer.kind,
+    samples: set.size,
+    batch,
+    seed,
+    shuffle,
+    dropLast,
+    precision,
+  }
+  if (options.resume) requireSameSetting(options.resume, setting)
+  const schedule = resolveSchedule(options.schedule ?? 'constant', steps, order.stepsPerEpoch)
+  const labels = set.targets instanceof Int32Array
+  return { loss, optimizer, schedule, order, steps, batch, labels, setting }
+}
+
+function resolveBatch(set: DataSet, { batch }: TrainOptions, fullBatch: boolean): number {
+  if (batch === undefined) return fullBatch ? set.size : Math.min(DEFAULT_BATCH, set.size)
+  check(isCount(batch), 'batch to be a positive integer', batch)
+  if (batch > set.size) {
+    throw new LosscapeError(
+      'ERR_ARGUMENT',
+      `A batch of ${batch} samples is larger than data set '${set.name}' of ${set.size}: ` +
+        `pass batch: ${set.size} or less, or more data.`,
+    )
+  }
+  check(!fullBatch || batch === set.size, `no batch with 'gd', or ${set.size}`, batch)
+  return batch
+}
+
+function resolveSteps({ epochs, steps }: TrainOptions, stepsPerEpoch: number): number {
+  check(epochs === undefined || steps === undefined, 'epochs or steps', 'both')
+  if (steps !== undefined) {
+    check(isCount(steps), 'steps to be a positive integer', steps)
+    return steps
+  }
+  check(isCount(epochs ?? 1), 'epochs to be a positive integer', epochs)
+  return (epochs ?? 1) * stepsPerEpoch
+}

@@ -1,0 +1,69 @@
+import { permutation, stream } from '../random/index.js'
+
+export interface OrderOptions {
+  /** N */
+  readonly samples: number
+  /** B */
+  readonly batch: number
+  readonly seed: number
+  readonly shuffle: boolean
+  readonly dropLast: boolean
+}
+
+/** Rows and weights of consecutive steps, [steps * batch] each. */
+export interface StepRows {
+  readonly rows: Int32Array
+  readonly weights: Float32Array
+}
+
+/**
+ * Which samples a step sees: a pure function of the step, so that a resumed run goes on in the same
+ * order. Epoch e has the order permutation(seed, stream('shuffle', e), N); its last batch is padded
+ * with weight 0, or dropped.
+ */
+export class SampleOrder {
+  readonly stepsPerEpoch: number
+  /** Samples that an epoch sees. */
+  readonly samplesPerEpoch: number
+  private cached: { epoch: number; order: Uint32Array } | null = null
+
+  constructor(private readonly options: OrderOptions) {
+    const { samples, batch, dropLast } = options
+    this.stepsPerEpoch = dropLast ? Math.floor(samples / batch) : Math.ceil(samples / batch)
+    this.samplesPerEpoch = dropLast ? this.stepsPerEpoch * batch : samples
+  }
+
+  /** Samples of weight 1 in a step. */
+  samplesOf(step: number): number {
+    const { samples, batch } = this.options
+    return Math.min(batch, samples - (step % this.stepsPerEpoch) * batch)
+  }
+
+  /** Rows and weights of steps [from, to). */
+  rows(from: number, to: number): StepRows {
+    const { batch } = this.options
+    const rows = new Int32Array((to - from) * batch)
+    const weights = new Float32Array(rows.length)
+    for (let step = from; step < to; step++) {
+      const order = this.orderOf(Math.floor(step / this.stepsPerEpoch))
+      const begin = (step % this.stepsPerEpoch) * batch
+      const at = (step - from) * batch
+      const count = this.samplesOf(step)
+      rows.set(order.subarray(begin, begin + count), at)
+      weights.fill(1, at, at + count)
+    }
+    return { rows, weights }
+  }
+
+  private orderOf(epoch: number): Uint32Array {
+    const { seed, samples, shuffle } = this.options
+    const wanted = shuffle ? epoch : 0
+    if (this.cached?.epoch !== wanted) {
+      const order = shuffle
+        ? permutation(seed, stream('shuffle', epoch), samples)
+        : Uint32Array.from({ length: samples }, (_, i) => i)
+      this.cached = { epoch: wanted, order }
+    }
+    return this.cached.order
+  }
+}

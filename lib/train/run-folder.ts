@@ -1,0 +1,218 @@
+import { access, mkdir, readFile, rm } from 'node:fs/promises'
+import { createRequire } from 'node:module'
+import { join } from 'node:path'
+import type { Normalization } from '../data/dataset.js'
+import { LosscapeError } from '../errors.js'
+import { writeFileAtomic } from '../files/atomic.js'
+import { formatError, ioError } from '../files/errors.js'
+import { appendJsonLines, readJsonLines, truncateJsonLines } from '../files/jsonl.js'
+import type { FloatVector } from '../nn/layout.js'
+import type { MlpOptions } from '../nn/mlp.js'
+import type { Model } from '../nn/model.js'
+import { parseModel } from '../nn/parse.js'
+import { type Checkpoint, loadCheckpoint, saveCheckpoint } from './checkpoint.js'
+import type { MetricsRow } from './metrics.js'
+import { loadModel, saveModel } from './weights.js'
+
+/** Content of `config.json`; further fields are kept. */
+export interface RunConfig {
+  /** How to build the model again: `model` is its string, the rest its options. */
+  readonly model: {
+    readonly model: string
+    readonly input?: readonly number[]
+    readonly activation?: string
+    readonly [option: string]: unknown
+  }
+  /** What it was trained on; mean and std are in units of pixel / 255 for pixels. */
+  readonly data: {
+    readonly spec?: string
+    readonly samples?: number
+    readonly normalization: Normalization
+    readonly [option: string]: unknown
+  }
+  /** The options of the training. */
+  readonly training: Readonly<Record<string, unknown>>
+  readonly seed: number
+  readonly versions: Readonly<Record<string, string>>
+}
+
+export interface CreateRunOptions {
+  readonly model: Model
+  readonly data: RunConfig['data']
+  readonly training: RunConfig['training']
+  /** Default 0. */
+  readonly seed?: number
+  /** Replaces what an earlier run left there. Default false. */
+  readonly overwrite?: boolean
+}
+
+const FILES = {
+  config: 'config.json',
+  model: 'model.safetensors',
+  metrics: 'metrics.jsonl',
+  checkpoint: 'checkpoint.safetensors',
+} as const
+
+/**
+ * The files of one training run: `config.json`, `model.safetensors`, `metrics.jsonl` and, while it
+ * can be resumed, `checkpoint.safetensors`. Analyses add files of their own.
+ */
+export class RunFolder {
+  constructor(
+    readonly path: string,
+    readonly config: RunConfig,
+    readonly model: Model,
+  ) {}
+
+  /** Path of a file in the folder. */
+  file(name: string): string {
+    return join(this.path, name)
+  }
+
+  async saveParameters(params: FloatVector): Promise<void> {
+    await saveModel(this.file(FILES.model), this.model, params)
+  }
+
+  /** @throws ERR_IO, ERR_FORMAT */
+  async loadParameters(): Promise<FloatVector> {
+    return loadModel(this.file(FILES.model), this.model)
+  }
+
+  async appendMetrics(...rows: readonly MetricsRow[]): Promise<void> {
+    await appendJsonLines(
+      this.file(FILES.metrics),
+      ...rows.map((row): Record<string, unknown> => ({ ...row })),
+    )
+  }
+
+  /** Rows so far, without a torn last line; [] when there are none. NaN losses come back as null. */
+  async readMetrics(): Promise<MetricsRow[]> {
+    const path = this.file(FILES.metrics)
+    if (!(await exists(path))) return []
+    const { records } = await readJsonLines(path)
+    return records as unknown as MetricsRow[]
+  }
+
+  async saveCheckpoint(checkpoint: Checkpoint): Promise<void> {
+    await saveCheckpoint(this.file(FILES.checkpoint), this.model, checkpoint)
+  }
+
+  /**
+   * The checkpoint to go on from, or null. Metrics of later steps are cut off, so that what the
+   * resumed run appends continues the file as if it had never stopped.
+   */
+  async resume(): Promise<Checkpoint | null> {
+    const path = this.file(FILES.checkpoint)
+    if (!(await exists(path))) return null
+    const checkpoint = await loadCheckpoint(path, this.model)
+    await truncateJsonLines(this.file(FILES.metrics), checkpoint.step)
+    return checkpoint
+  }
+}
+
+/**
+ * Makes a folder for a run and writes its `config.json`.
+ *
+ * @throws ERR_ARGUMENT when the folder holds a run already and `overwrite` is not set; ERR_IO
+ *
+ * @example
+ * const run = await createRun('runs/a', {
+ *   model, data: { spec: 'mnist:DIR', normalization: set.normalization }, training: { epochs: 3 },
+ * })
+ * await run.saveParameters(result.params)
+ */
+export async function createRun(path: string, options: CreateRunOptions): Promise<RunFolder> {
+  const { model, data, training, seed = 0, overwrite = false } = options
+  const config: RunConfig = {
+    model: { ...model.config, model: model.name },
+    data,
+    training,
+    seed,
+    versions: { losscape: packageVersion(), node: process.versions.node },
+  }
+  const run = new RunFolder(path, config, model)
+  const configFile = run.file(FILES.config)
+  try {
+    await mkdir(path, { recursive: true })
+  } catch (error) {
+    throw ioError(path, 'write', error)
+  }
+  if (await exists(configFile)) {
+    if (!overwrite) {
+      throw new LosscapeError(
+        'ERR_ARGUMENT',
+        `${path} holds a run already: resume it, choose another folder, or pass overwrite.`,
+      )
+    }
+    for (const name of [FILES.checkpoint, FILES.metrics, FILES.model]) {
+      await rm(run.file(name), { force: true })
+    }
+  }
+  await writeFileAtomic(configFile, `${JSON.stringify(config, null, 2)}\n`)
+  return run
+}
+
+/**
+ * Opens a run folder and builds its model again.
+ *
+ * @param options.model for models that no string describes ({@link defineModel})
+ * @throws ERR_IO; ERR_FORMAT when `config.json` is not what it should be
+ */
+export async function openRun(
+  path: string,
+  options: { readonly model?: Model } = {},
+): Promise<RunFolder> {
+  const file = join(path, FILES.config)
+  const config = await readConfig(file)
+  return new RunFolder(path, config, options.model ?? rebuild(file, config))
+}
+
+async function readConfig(file: string): Promise<RunConfig> {
+  let text: string
+  try {
+    text = await readFile(file, 'utf8')
+  } catch (error) {
+    throw ioError(file, 'read', error)
+  }
+  let content: unknown
+  try {
+    content = JSON.parse(text)
+  } catch (cause) {
+    throw formatError(file, { expected: 'JSON', got: (cause as Error).message, cause })
+  }
+  const { runConfigSchema } = await import('./run-config.js')
+  const parsed = runConfigSchema.safeParse(content)
+  if (parsed.success) return parsed.data as RunConfig
+  const issues = parsed.error.issues.map(({ path, message }) => `${path.join('.')}: ${message}`)
+  throw formatError(file, { expected: 'the configuration of a run', got: issues.join('; ') })
+}
+
+function rebuild(file: string, { model }: RunConfig): Model {
+  const { model: text, input, ...options } = model
+  try {
+    return parseModel(text, { input, options: options as Partial<MlpOptions> })
+  } catch (cause) {
+    const got = cause instanceof Error ? cause.message : String(cause)
+    throw formatError(file, {
+      expected: 'a model that can be built',
+      got,
+      hint: 'Pass the model itself to openRun() when no string describes it.',
+      cause,
+    })
+  }
+}
+
+/** Of this package; lib/train and dist/train are equally deep. */
+function packageVersion(): string {
+  const manifest = createRequire(import.meta.url)('../../package.json') as { version: string }
+  return manifest.version
+}
+
+async function exists(path: string): Promise<boolean> {
+  try {
+    await access(path)
+    return true
+  } catch {
+    return false
+  }
+}
