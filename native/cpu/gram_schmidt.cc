@@ -37,87 +37,71 @@ namespace hn = hwy::HWY_NAMESPACE;
 constexpr size_t kRowsPerDot = 4;
 constexpr size_t kRowsPerUpdate = 8;
 
-template <class V>
-HWY_INLINE double SumLanes(hn::ScalableTag<float> d, V v) {
-  const hn::ScalableTag<double> wide;
-#if HWY_TARGET == HWY_SCALAR
-  (void)d;
-  return hn::GetLane(hn::PromoteTo(wide, v));
-#else
-  const hn::Half<decltype(d)> half;
-  const auto sum = hn::Add(hn::PromoteTo(wide, hn::LowerHalf(half, v)),
-                           hn::PromoteTo(wide, hn::UpperHalf(half, v)));
-  return hn::GetLane(hn::SumOfLanes(wide, sum));
-#endif
-}
-template <class V>
-HWY_INLINE double SumLanes(hn::ScalableTag<double> d, V v) {
-  return hn::GetLane(hn::SumOfLanes(d, v));
+using Wide = hn::ScalableTag<double>;
+
+HWY_INLINE auto LoadWide(Wide d, const double* p) { return hn::Load(d, p); }
+HWY_INLINE auto LoadWide(Wide d, const float* p) {
+  return hn::PromoteTo(d, hn::Load(hn::Rebind<float, Wide>(), p));
 }
 
-// x[r] += rows[r] w and, with `newest`, y[r] += rows[r] newest, over the block; R rows.
+// x[r] += rows[r] w and, with kTwo, y[r] += rows[r] newest, over the block; R rows.
 template <size_t R, bool kTwo, typename T>
 HWY_INLINE void DotRows(const T* const* rows, const T* w, const T* newest, Block block, double* x,
                         double* y) {
-  const hn::ScalableTag<T> d;
-  const size_t lanes = hn::Lanes(d);
+  const Wide d;
   const T* HWY_RESTRICT r0 = rows[0];
   const T* HWY_RESTRICT r1 = rows[R > 1 ? 1 : 0];
   const T* HWY_RESTRICT r2 = rows[R > 2 ? 2 : 0];
   const T* HWY_RESTRICT r3 = rows[R > 3 ? 3 : 0];
-  // Few f32 terms between additions in f64. Rows x vectors make enough chains to fill the pipes.
-  const size_t chain = sizeof(T) == 4 ? 64 * lanes : block.end - block.begin;
-  for (size_t from = block.begin; from < block.end; from += chain) {
-    const size_t to = std::min(block.end, from + chain);
-    auto a0 = hn::Zero(d), a1 = a0, a2 = a0, a3 = a0, b0 = a0, b1 = a0, b2 = a0, b3 = a0;
-    for (size_t i = from; i < to; i += lanes) {
-      const auto p = hn::Load(d, w + i);
-      [[maybe_unused]] const auto q = hn::Load(d, newest + i);
-      const auto v0 = hn::Load(d, r0 + i);
-      a0 = hn::MulAdd(v0, p, a0);
-      if constexpr (kTwo) b0 = hn::MulAdd(v0, q, b0);
-      if constexpr (R > 1) {
-        const auto v1 = hn::Load(d, r1 + i);
-        a1 = hn::MulAdd(v1, p, a1);
-        if constexpr (kTwo) b1 = hn::MulAdd(v1, q, b1);
-      }
-      if constexpr (R > 2) {
-        const auto v2 = hn::Load(d, r2 + i);
-        a2 = hn::MulAdd(v2, p, a2);
-        if constexpr (kTwo) b2 = hn::MulAdd(v2, q, b2);
-      }
-      if constexpr (R > 3) {
-        const auto v3 = hn::Load(d, r3 + i);
-        a3 = hn::MulAdd(v3, p, a3);
-        if constexpr (kTwo) b3 = hn::MulAdd(v3, q, b3);
-      }
+  auto a0 = hn::Zero(d), a1 = a0, a2 = a0, a3 = a0, b0 = a0, b1 = a0, b2 = a0, b3 = a0;
+  for (size_t i = block.begin; i < block.end; i += hn::Lanes(d)) {
+    const auto p = LoadWide(d, w + i);
+    [[maybe_unused]] const auto q = LoadWide(d, newest + i);
+    const auto v0 = LoadWide(d, r0 + i);
+    a0 = hn::MulAdd(v0, p, a0);
+    if constexpr (kTwo) b0 = hn::MulAdd(v0, q, b0);
+    if constexpr (R > 1) {
+      const auto v1 = LoadWide(d, r1 + i);
+      a1 = hn::MulAdd(v1, p, a1);
+      if constexpr (kTwo) b1 = hn::MulAdd(v1, q, b1);
     }
-    x[0] += SumLanes(d, a0);
-    if constexpr (R > 1) x[1] += SumLanes(d, a1);
-    if constexpr (R > 2) x[2] += SumLanes(d, a2);
-    if constexpr (R > 3) x[3] += SumLanes(d, a3);
-    if constexpr (kTwo) {
-      y[0] += SumLanes(d, b0);
-      if constexpr (R > 1) y[1] += SumLanes(d, b1);
-      if constexpr (R > 2) y[2] += SumLanes(d, b2);
-      if constexpr (R > 3) y[3] += SumLanes(d, b3);
+    if constexpr (R > 2) {
+      const auto v2 = LoadWide(d, r2 + i);
+      a2 = hn::MulAdd(v2, p, a2);
+      if constexpr (kTwo) b2 = hn::MulAdd(v2, q, b2);
     }
+    if constexpr (R > 3) {
+      const auto v3 = LoadWide(d, r3 + i);
+      a3 = hn::MulAdd(v3, p, a3);
+      if constexpr (kTwo) b3 = hn::MulAdd(v3, q, b3);
+    }
+  }
+  const auto sum = [d](auto v) HWY_ATTR { return hn::GetLane(hn::SumOfLanes(d, v)); };
+  x[0] += sum(a0);
+  if constexpr (R > 1) x[1] += sum(a1);
+  if constexpr (R > 2) x[2] += sum(a2);
+  if constexpr (R > 3) x[3] += sum(a3);
+  if constexpr (kTwo) {
+    y[0] += sum(b0);
+    if constexpr (R > 1) y[1] += sum(b1);
+    if constexpr (R > 2) y[2] += sum(b2);
+    if constexpr (R > 3) y[3] += sum(b3);
   }
 }
 
-// w -= sum_r factors[r] rows[r] over the block; R rows.
+// left -= sum_r factors[r] rows[r] over the block; R rows. left[0] is column block.begin.
 template <size_t R, typename T>
-HWY_INLINE void UpdateRows(const T* const* rows, const T* factors, T* HWY_RESTRICT w, Block block) {
-  const hn::ScalableTag<T> d;
-  const size_t lanes = hn::Lanes(d);
-  const T* HWY_RESTRICT r0 = rows[0];
-  const T* HWY_RESTRICT r1 = rows[R > 1 ? 1 : 0];
-  const T* HWY_RESTRICT r2 = rows[R > 2 ? 2 : 0];
-  const T* HWY_RESTRICT r3 = rows[R > 3 ? 3 : 0];
-  const T* HWY_RESTRICT r4 = rows[R > 4 ? 4 : 0];
-  const T* HWY_RESTRICT r5 = rows[R > 5 ? 5 : 0];
-  const T* HWY_RESTRICT r6 = rows[R > 6 ? 6 : 0];
-  const T* HWY_RESTRICT r7 = rows[R > 7 ? 7 : 0];
+HWY_INLINE void UpdateRows(const T* const* rows, const double* factors, double* HWY_RESTRICT left,
+                           Block block) {
+  const Wide d;
+  const T* HWY_RESTRICT r0 = rows[0] + block.begin;
+  const T* HWY_RESTRICT r1 = rows[R > 1 ? 1 : 0] + block.begin;
+  const T* HWY_RESTRICT r2 = rows[R > 2 ? 2 : 0] + block.begin;
+  const T* HWY_RESTRICT r3 = rows[R > 3 ? 3 : 0] + block.begin;
+  const T* HWY_RESTRICT r4 = rows[R > 4 ? 4 : 0] + block.begin;
+  const T* HWY_RESTRICT r5 = rows[R > 5 ? 5 : 0] + block.begin;
+  const T* HWY_RESTRICT r6 = rows[R > 6 ? 6 : 0] + block.begin;
+  const T* HWY_RESTRICT r7 = rows[R > 7 ? 7 : 0] + block.begin;
   const auto f0 = hn::Set(d, factors[0]);
   const auto f1 = hn::Set(d, factors[R > 1 ? 1 : 0]);
   const auto f2 = hn::Set(d, factors[R > 2 ? 2 : 0]);
@@ -126,38 +110,45 @@ HWY_INLINE void UpdateRows(const T* const* rows, const T* factors, T* HWY_RESTRI
   const auto f5 = hn::Set(d, factors[R > 5 ? 5 : 0]);
   const auto f6 = hn::Set(d, factors[R > 6 ? 6 : 0]);
   const auto f7 = hn::Set(d, factors[R > 7 ? 7 : 0]);
-  for (size_t i = block.begin; i < block.end; i += lanes) {
-    auto p = hn::NegMulAdd(f0, hn::Load(d, r0 + i), hn::Load(d, w + i));
-    if constexpr (R > 1) p = hn::NegMulAdd(f1, hn::Load(d, r1 + i), p);
-    if constexpr (R > 2) p = hn::NegMulAdd(f2, hn::Load(d, r2 + i), p);
-    if constexpr (R > 3) p = hn::NegMulAdd(f3, hn::Load(d, r3 + i), p);
-    if constexpr (R > 4) p = hn::NegMulAdd(f4, hn::Load(d, r4 + i), p);
-    if constexpr (R > 5) p = hn::NegMulAdd(f5, hn::Load(d, r5 + i), p);
-    if constexpr (R > 6) p = hn::NegMulAdd(f6, hn::Load(d, r6 + i), p);
-    if constexpr (R > 7) p = hn::NegMulAdd(f7, hn::Load(d, r7 + i), p);
-    hn::Store(p, d, w + i);
+  const size_t size = block.end - block.begin;
+  for (size_t i = 0; i < size; i += hn::Lanes(d)) {
+    auto p = hn::NegMulAdd(f0, LoadWide(d, r0 + i), hn::Load(d, left + i));
+    if constexpr (R > 1) p = hn::NegMulAdd(f1, LoadWide(d, r1 + i), p);
+    if constexpr (R > 2) p = hn::NegMulAdd(f2, LoadWide(d, r2 + i), p);
+    if constexpr (R > 3) p = hn::NegMulAdd(f3, LoadWide(d, r3 + i), p);
+    if constexpr (R > 4) p = hn::NegMulAdd(f4, LoadWide(d, r4 + i), p);
+    if constexpr (R > 5) p = hn::NegMulAdd(f5, LoadWide(d, r5 + i), p);
+    if constexpr (R > 6) p = hn::NegMulAdd(f6, LoadWide(d, r6 + i), p);
+    if constexpr (R > 7) p = hn::NegMulAdd(f7, LoadWide(d, r7 + i), p);
+    hn::Store(p, d, left + i);
   }
 }
 
 template <typename T>
 HWY_INLINE double SumSquares(const T* HWY_RESTRICT w, Block block) {
-  const hn::ScalableTag<double> wide;
-  const hn::Rebind<T, decltype(wide)> narrow;
-  const size_t lanes = hn::Lanes(wide);
-  auto a = hn::Zero(wide), b = a;
+  const Wide d;
+  const size_t lanes = hn::Lanes(d);
+  auto a = hn::Zero(d), b = a;
   for (size_t i = block.begin; i < block.end; i += 2 * lanes) {
-    auto p = hn::Zero(wide), q = p;
-    if constexpr (sizeof(T) == 4) {
-      p = hn::PromoteTo(wide, hn::Load(narrow, w + i));
-      q = hn::PromoteTo(wide, hn::Load(narrow, w + i + lanes));
-    } else {
-      p = hn::Load(wide, w + i);
-      q = hn::Load(wide, w + i + lanes);
-    }
+    const auto p = LoadWide(d, w + i);
+    const auto q = LoadWide(d, w + i + lanes);
     a = hn::MulAdd(p, p, a);
     b = hn::MulAdd(q, q, b);
   }
-  return hn::GetLane(hn::SumOfLanes(wide, hn::Add(a, b)));
+  return hn::GetLane(hn::SumOfLanes(d, hn::Add(a, b)));
+}
+
+HWY_INLINE void Widen(const float* HWY_RESTRICT from, double* HWY_RESTRICT to, size_t n) {
+  const Wide d;
+  for (size_t i = 0; i < n; i += hn::Lanes(d)) hn::Store(LoadWide(d, from + i), d, to + i);
+}
+
+HWY_INLINE void Narrow(const double* HWY_RESTRICT from, float* HWY_RESTRICT to, size_t n) {
+  const Wide d;
+  const hn::Rebind<float, Wide> narrow;
+  for (size_t i = 0; i < n; i += hn::Lanes(d)) {
+    hn::Store(hn::DemoteTo(narrow, hn::Load(d, from + i)), narrow, to + i);
+  }
 }
 
 // sums[count]: rows w; sums[count .. 2 count]: rows newest, when there is one; then w w.
@@ -183,23 +174,31 @@ HWY_INLINE void DotBlock(const T* const* rows, size_t count, const T* w, const T
   sums[2 * count] = SumSquares(w, block);
 }
 
-// Returns sum w^2 of what is left.
+// Returns sum w^2 of what is left. The columns of w stay in f64 until all rows are off.
 template <typename T>
-HWY_INLINE double UpdateBlock(const T* const* rows, size_t count, const T* factors, T* w,
-                              Block block) {
+HWY_INLINE double UpdateBlock(const T* const* rows, size_t count, const double* factors, T* w,
+                              Block block, double* scratch) {
+  double* left = scratch;
+  const size_t size = block.end - block.begin;
+  if constexpr (sizeof(T) == 4) {
+    Widen(w + block.begin, left, size);
+  } else {
+    left = w + block.begin;
+  }
   size_t r = 0;
   for (; r + kRowsPerUpdate <= count; r += kRowsPerUpdate) {
-    UpdateRows<kRowsPerUpdate>(rows + r, factors + r, w, block);
+    UpdateRows<kRowsPerUpdate>(rows + r, factors + r, left, block);
   }
   if (count - r >= 4) {
-    UpdateRows<4>(rows + r, factors + r, w, block);
+    UpdateRows<4>(rows + r, factors + r, left, block);
     r += 4;
   }
   if (count - r >= 2) {
-    UpdateRows<2>(rows + r, factors + r, w, block);
+    UpdateRows<2>(rows + r, factors + r, left, block);
     r += 2;
   }
-  if (count - r == 1) UpdateRows<1>(rows + r, factors + r, w, block);
+  if (count - r == 1) UpdateRows<1>(rows + r, factors + r, left, block);
+  if constexpr (sizeof(T) == 4) Narrow(left, w + block.begin, size);
   return SumSquares(w, block);
 }
 
@@ -211,13 +210,13 @@ void DotF64(const double* const* rows, size_t count, const double* w, const doub
             Block block, double* sums) {
   DotBlock(rows, count, w, newest, block, sums);
 }
-double UpdateF32(const float* const* rows, size_t count, const float* factors, float* w,
-                 Block block) {
-  return UpdateBlock(rows, count, factors, w, block);
+double UpdateF32(const float* const* rows, size_t count, const double* factors, float* w,
+                 Block block, double* scratch) {
+  return UpdateBlock(rows, count, factors, w, block, scratch);
 }
 double UpdateF64(const double* const* rows, size_t count, const double* factors, double* w,
-                 Block block) {
-  return UpdateBlock(rows, count, factors, w, block);
+                 Block block, double* scratch) {
+  return UpdateBlock(rows, count, factors, w, block, scratch);
 }
 
 }  // namespace HWY_NAMESPACE
@@ -259,12 +258,12 @@ template <typename Body>
 void ForBlocks(size_t count, size_t n, int threads, const Body& body) {
   const size_t blocks = Blocks(n);
   std::atomic<size_t> next{0};
-  const auto take = [&] {
-    for (size_t b = next++; b < blocks; b = next++) body(b, BlockAt(n, b));
+  const auto take = [&](int thread) {
+    for (size_t b = next++; b < blocks; b = next++) body(b, BlockAt(n, b), thread);
   };
   if (count * n < kParallel) threads = 1;
   RunTeam(
-      threads, [](void* context, int) { (*static_cast<decltype(take)*>(context))(); },
+      threads, [](void* context, int thread) { (*static_cast<decltype(take)*>(context))(thread); },
       const_cast<void*>(static_cast<const void*>(&take)));
 }
 
@@ -276,7 +275,7 @@ void GramSchmidt<T>::Dots(const T* const* rows, size_t count, const T* w, const 
   const size_t width = 2 * count + 1;
   const size_t blocks = Blocks(n);
   partial_.assign(blocks * width, 0.0);
-  ForBlocks(count, n, threads, [&](size_t b, Block block) {
+  ForBlocks(count, n, threads, [&](size_t b, Block block, int) {
     double* sums = partial_.data() + b * width;
     if constexpr (sizeof(T) == 4) {
       HWY_DYNAMIC_DISPATCH(DotF32)(rows, count, w, newest, block, sums);
@@ -290,14 +289,20 @@ void GramSchmidt<T>::Dots(const T* const* rows, size_t count, const T* w, const 
   }
 }
 
+// w -= V^T coefficients; returns the norm of what is left.
 template <typename T>
-double GramSchmidt<T>::Remove(const T* const* rows, size_t count, T* w, size_t n, int threads) {
+double GramSchmidt<T>::Remove(const T* const* rows, size_t count, T* w, size_t n,
+                              const double* coefficients, int threads) {
+  const size_t columns = BlockColumns(n);
+  const size_t lines = sizeof(T) == 4 ? columns / 8 : 0;
+  scratch_.resize(std::max<size_t>(1, lines * static_cast<size_t>(threads)));
   partial_.assign(Blocks(n), 0.0);
-  ForBlocks(count, n, threads, [&](size_t b, Block block) {
+  ForBlocks(count, n, threads, [&](size_t b, Block block, int thread) {
+    double* scratch = scratch_[lines * static_cast<size_t>(thread)].values;
     if constexpr (sizeof(T) == 4) {
-      partial_[b] = HWY_DYNAMIC_DISPATCH(UpdateF32)(rows, count, factors_.data(), w, block);
+      partial_[b] = HWY_DYNAMIC_DISPATCH(UpdateF32)(rows, count, coefficients, w, block, scratch);
     } else {
-      partial_[b] = HWY_DYNAMIC_DISPATCH(UpdateF64)(rows, count, factors_.data(), w, block);
+      partial_[b] = HWY_DYNAMIC_DISPATCH(UpdateF64)(rows, count, coefficients, w, block, scratch);
     }
   });
   double square = 0;
@@ -316,13 +321,9 @@ template <typename T>
 GramSchmidtNorms GramSchmidt<T>::Once(const T* const* rows, size_t count, T* w, size_t n,
                                       double* coefficients, int threads) {
   Dots(rows, count, w, nullptr, n, threads);
+  std::copy_n(dots_.begin(), count, coefficients);
   const double before = std::sqrt(dots_[2 * count]);
-  factors_.resize(count);
-  for (size_t k = 0; k < count; ++k) {
-    factors_[k] = static_cast<T>(dots_[k]);
-    coefficients[k] = static_cast<double>(factors_[k]);
-  }
-  return {before, Remove(rows, count, w, n, threads)};
+  return {before, Remove(rows, count, w, n, coefficients, threads)};
 }
 
 template <typename T>
@@ -340,7 +341,7 @@ GramSchmidtNorms GramSchmidt<T>::Twice(const T* const* rows, size_t count, T* w,
     gram_.emplace_back(newest, newest + static_cast<ptrdiff_t>(count));
   }
 
-  // c + d = 2 c - (V V^T) c. What is removed is that as rounded to T.
+  // c + d = 2 c - (V V^T) c
   for (size_t i = 0; i < count; ++i) coefficients[i] = 2 * dots_[i];
   for (size_t i = 0; i < count; ++i) {
     const std::vector<double>& row = gram_[i];
@@ -351,20 +352,12 @@ GramSchmidtNorms GramSchmidt<T>::Twice(const T* const* rows, size_t count, T* w,
     coefficients[i] -= row[i] * dots_[i];
   }
   const double before = std::sqrt(dots_[2 * count]);
-  factors_.resize(count);
-  for (size_t k = 0; k < count; ++k) {
-    factors_[k] = static_cast<T>(coefficients[k]);
-    coefficients[k] = static_cast<double>(factors_[k]);
-  }
-  double after = Remove(rows, count, w, n, threads);
+  double after = Remove(rows, count, w, n, coefficients, threads);
 
   if (after < kCancellation * before) {
     Dots(rows, count, w, nullptr, n, threads);
-    for (size_t k = 0; k < count; ++k) {
-      factors_[k] = static_cast<T>(dots_[k]);
-      coefficients[k] += static_cast<double>(factors_[k]);
-    }
-    after = Remove(rows, count, w, n, threads);
+    after = Remove(rows, count, w, n, dots_.data(), threads);
+    for (size_t k = 0; k < count; ++k) coefficients[k] += dots_[k];
   }
   return {before, after};
 }

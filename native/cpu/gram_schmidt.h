@@ -9,9 +9,10 @@
 // harmless until most of w cancels: when less than a tenth of it is left, the second pass is made
 // explicitly as well (two more sweeps).
 //
-// Dots run in f32 chains of at most 64 terms added in f64, sums of fixed blocks are added in order,
-// so that the bits do not depend on the thread count. Sources: Giraud, Langou, Rozloznik, van den
-// Eshof 2005 (twice is enough); Bielich, Langou et al. 2022 (delayed reorthogonalisation).
+// Arithmetic is f64 and w is rounded once, whatever the basis is stored in (f32 chains cost two
+// digits of orthogonality and save nothing: memory is the limit). Sums of fixed blocks are added in
+// order, so that the bits do not depend on the thread count. Sources: Giraud, Langou, Rozloznik,
+// van den Eshof 2005 (twice is enough); Bielich, Langou et al. 2022 (delayed reorthogonalisation).
 #pragma once
 
 #include <cstddef>
@@ -52,13 +53,18 @@ class GramSchmidt {
   }
 
  private:
+  struct alignas(64) Line {
+    double values[8];
+  };
+
   void Dots(const T* const* rows, size_t count, const T* w, const T* newest, size_t n, int threads);
-  double Remove(const T* const* rows, size_t count, T* w, size_t n, int threads);
+  double Remove(const T* const* rows, size_t count, T* w, size_t n, const double* coefficients,
+                int threads);
 
   std::vector<std::vector<double>> gram_;  // row k: V[0..k] V[k]
   std::vector<double> partial_;            // [blocks, 2 count + 1]
   std::vector<double> dots_;               // [count] V w, [count] V newest, ||w||^2
-  std::vector<T> factors_;                 // [count]
+  std::vector<Line> scratch_;              // [threads, columns of a block] of f64
 };
 
 extern template class GramSchmidt<float>;
