@@ -195,8 +195,9 @@ void CheckGramSchmidt(size_t n, size_t count, double mixture) {
     CHECK_NEAR(norms.after, Norm(rows[r], n, 1), 1e-9);
     if (r > 0) CHECK_NEAR(removed[r - 1], expected, 8 * eps * before);
     rows.Scale(r, 1 / norms.after);
-    // Rounding of w, larger by ||w|| / what is left of it (at most 10, beyond it is done again).
-    CHECK(LargestDot(rows, r, n) <= (sizeof(T) == 4 ? 0.5 : 10) * eps);
+    // f32: rounding of w alone. f64: that of sums of n terms (in one chain on the scalar target),
+    // larger by ||w|| / what is left of it, at most 10.
+    CHECK(LargestDot(rows, r, n) <= (sizeof(T) == 4 ? 0.5 : 40) * eps);
   }
 }
 
