@@ -135,6 +135,9 @@ function allocate(dtype: DType, size: number): NumericArray {
     case 'u8':
       return new Uint8Array(size)
     default:
-      throw new LosscapeError('ERR_DTYPE', `Arrays of ${dtype} cannot be exchanged with JavaScript.`)
+      throw new LosscapeError(
+        'ERR_DTYPE',
+        `Arrays of ${dtype} cannot be exchanged with JavaScript.`,
+      )
   }
 }

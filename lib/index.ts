@@ -1,0 +1,123 @@
+/**
+ * Loss landscapes of neural networks: programs that can be transformed, models and their training,
+ * Hessian operators and their spectra. Plots and reports are in `losscape/report`.
+ *
+ * @example
+ * import { data, hessian, lanczos, models, open, slq, train } from 'losscape'
+ *
+ * const device = await open({ threads: 2 })
+ * const set = await data.load('glyphs', { limit: 2000 })
+ * const model = models.mlp({ input: [16, 16], hidden: [32], classes: 10 })
+ * const run = await train(device, model, set, { optimizer: { kind: 'sgd', lr: 0.1, momentum: 0.9 } })
+ * const H = hessian(device, model, run.params, set)
+ * const ends = await lanczos(H, { k: 12, which: 'both-ends' })
+ * const density = await slq(H, { probes: 10, steps: 80 })
+ *
+ * @module
+ */
+
+export { checkOperator, type OperatorCheck } from './curvature/check.js'
+export {
+  type DenseMatrix,
+  denseMatrix,
+  type ExactSpectrum,
+  exactSpectrum,
+} from './curvature/dense.js'
+export {
+  cumulative,
+  type Density,
+  type DensityOptions,
+  density,
+  functional,
+  type SpectralMeasure,
+  symmetricLogDensity,
+  wasserstein1,
+} from './curvature/density.js'
+// Curvature: algorithms, for any operator.
+export {
+  type EigenResult,
+  type LanczosOptions,
+  type LanczosProgress,
+  lanczos,
+} from './curvature/lanczos.js'
+export type { DeviceOperator } from './curvature/native-operator.js'
+// Curvature: operators.
+export { type CurvatureOptions, gaussNewton, hessian, remainder } from './curvature/network.js'
+export type { LinearOperator, Precision, ProductOptions } from './curvature/operator.js'
+export { denseOperator, operatorFrom, type ProductFunction } from './curvature/operators.js'
+export { type SlqOptions, type SlqProgress, type SlqResult, slq } from './curvature/slq.js'
+export { hutchinsonTrace, type TraceOptions, type TraceResult } from './curvature/trace.js'
+export { type TridiagonalEigen, tridiagonalEigen } from './curvature/tridiagonal.js'
+export type { DataSet, LoadOptions, Normalization } from './data/index.js'
+// Data sets.
+export * as data from './data/index.js'
+// Devices and running programs on them.
+export { type Device, type OpenOptions, open } from './device/device.js'
+export { compile, type Executable, type ExecutableOptions } from './device/executable.js'
+export { type ErrorCode, LosscapeError } from './errors.js'
+export type { NativeInfo, NativeMemory, NumericArray } from './native.js'
+export type {
+  Activation,
+  FloatVector,
+  LossSpec,
+  MlpOptions,
+  Model,
+  ModelDefinition,
+  ParameterLayout,
+  TensorMap,
+} from './nn/index.js'
+// Models, training, prediction.
+export * as models from './nn/index.js'
+// Programs: operations on traced tensors, tracing, transforms.
+export * as ops from './ops/index.js'
+export {
+  evaluate as evaluateReference,
+  formatProgram,
+  grad,
+  gradProgram,
+  hessianVectorProduct,
+  jvp,
+  jvpProgram,
+  type Linearized,
+  linearizeProgram,
+  type Operation,
+  type Program,
+  type Shape,
+  simplify,
+  type Tensor,
+  type TensorType,
+  type TracedFunction,
+  tapNames,
+  trace,
+  valueAndGrad,
+  verify,
+  vjp,
+  vjpProgram,
+  vmap,
+  vmapProgram,
+  withTaps,
+} from './program/index.js'
+export {
+  type Checkpoint,
+  createRun,
+  type EvaluateOptions,
+  type Evaluation,
+  evaluate,
+  loadCheckpoint,
+  loadModel,
+  type MetricsRow,
+  type OptimizerSpec,
+  openRun,
+  type Predictor,
+  type PredictorOptions,
+  predictor,
+  type RunConfig,
+  type RunFolder,
+  type ScheduleSpec,
+  saveCheckpoint,
+  saveModel,
+  type TrainOptions,
+  type TrainProgress,
+  type TrainResult,
+  train,
+} from './train/index.js'
