@@ -6,12 +6,27 @@
 
 namespace losscape {
 
+namespace {
+
+// Every integer up to here is a double of its own.
+constexpr double kMaxInteger = 9007199254740992.0;
+
+}  // namespace
+
 size_t ToSize(const Napi::Value& value, const char* what) {
   const double number = ToNumber(value, what);
-  if (!(number >= 0 && number <= 9007199254740992.0 && std::floor(number) == number)) {
+  if (!(number >= 0 && number <= kMaxInteger && std::floor(number) == number)) {
     throw Error(Code::kArgument, what, ": expected a non-negative integer, got ", number, ".");
   }
   return static_cast<size_t>(number);
+}
+
+size_t ToStorage(const Napi::Value& value) {
+  const size_t storage = ToSize(value, "storage");
+  if (storage > size_t{1} << 40) {
+    throw Error(Code::kArgument, "storage: expected at most 2^40 elements, got ", storage, ".");
+  }
+  return storage;
 }
 
 double ToNumber(const Napi::Value& value, const char* what) {
@@ -54,9 +69,13 @@ void Widen(const Bytes& bytes, std::vector<double>* out) {
 
 Bytes ToBytes(const Napi::Value& value, const char* what) {
   if (!value.IsTypedArray()) throw Error(Code::kArgument, what, ": expected a typed array.");
-  const auto array = value.As<Napi::TypedArray>();
-  auto* base = static_cast<uint8_t*>(array.ArrayBuffer().Data());
-  return {base + array.ByteOffset(), array.ByteLength()};
+  // Not through its ArrayBuffer, which may be a SharedArrayBuffer.
+  void* data = nullptr;
+  if (napi_get_typedarray_info(value.Env(), value, nullptr, nullptr, &data, nullptr, nullptr) !=
+      napi_ok) {
+    throw Error(Code::kArgument, what, ": the typed array cannot be read.");
+  }
+  return {static_cast<uint8_t*>(data), data ? value.As<Napi::TypedArray>().ByteLength() : 0};
 }
 
 std::vector<double> ToDoubles(const Napi::Value& value, const char* what) {
@@ -89,7 +108,7 @@ std::vector<size_t> ToSizes(const Napi::Value& value, const char* what) {
     return out;
   }
   for (const double number : ToDoubles(value, what)) {
-    if (!(number >= 0 && std::floor(number) == number)) {
+    if (!(number >= 0 && number <= kMaxInteger && std::floor(number) == number)) {
       throw Error(Code::kArgument, what, ": expected non-negative integers, got ", number, ".");
     }
     out.push_back(static_cast<size_t>(number));

@@ -18,6 +18,8 @@ namespace losscape {
 
 // A non-negative integer up to 2^53.
 size_t ToSize(const Napi::Value& value, const char* what);
+// Elements of a vector in device storage: small enough that bytes of many cannot overflow.
+size_t ToStorage(const Napi::Value& value);
 double ToNumber(const Napi::Value& value, const char* what);
 std::string ToString(const Napi::Value& value, const char* what);
 Napi::Object ToObject(const Napi::Value& value, const char* what);

@@ -24,13 +24,15 @@ Napi::Error ToJsError(Napi::Env env, const std::exception_ptr& error) {
   try {
     std::rethrow_exception(error);
   } catch (const Error& e) {
-    return ToJsError(env, CodeName(e.code()), e.what());
+    return losscape::ToJsError(env, CodeName(e.code()), e.what());
   } catch (const std::bad_alloc&) {
-    return ToJsError(env, CodeName(Code::kOutOfMemory), "The native library is out of memory.");
+    return losscape::ToJsError(env, CodeName(Code::kOutOfMemory),
+                               "The native library is out of memory.");
   } catch (const std::exception& e) {
-    return ToJsError(env, CodeName(Code::kNative), e.what());
+    return losscape::ToJsError(env, CodeName(Code::kNative), e.what());
   } catch (...) {
-    return ToJsError(env, CodeName(Code::kNative), "An unknown native exception was thrown.");
+    return losscape::ToJsError(env, CodeName(Code::kNative),
+                               "An unknown native exception was thrown.");
   }
 }
 
@@ -38,8 +40,7 @@ Napi::Error ToJsError(Napi::Env env, const std::exception_ptr& error) {
 
 Environment::Environment(Napi::Env env)
     : env_(env), executor_(Executor::Acquire()), owner_(executor_->OpenOwner()) {
-  const Napi::Function nothing = Napi::Function::New(env, [](const Napi::CallbackInfo&) {});
-  bridge_ = Napi::ThreadSafeFunction::New(env, nothing, "losscape", 0, 1);
+  bridge_ = Bridge::New(env, "losscape", 0, 1, this);
   // An idle bridge must not keep the process alive; jobs in flight do.
   bridge_.Unref(env);
 }
@@ -60,20 +61,40 @@ void Environment::Cleanup(Environment* self) {
   self->closed_ = true;
   self->executor_->Close(self->owner_);
   self->bridge_.Abort();
+  {
+    std::lock_guard<std::mutex> lock(self->mutex_);
+    self->tasks_.clear();
+  }
   self->pending_.clear();
   self->constructors_.clear();
   self->executor_.reset();
 }
 
-void Environment::Post(std::function<void(Napi::Env)> task) {
-  auto* boxed = new std::function<void(Napi::Env)>(std::move(task));
-  const napi_status status = bridge_.NonBlockingCall(
-      boxed, [](Napi::Env env, Napi::Function, std::function<void(Napi::Env)>* run) {
-        const std::unique_ptr<std::function<void(Napi::Env)>> owned(run);
-        // Without an environment the function is being torn down.
-        if (static_cast<napi_env>(env) != nullptr) (*owned)(env);
-      });
-  if (status != napi_ok) delete boxed;
+void Environment::Post(Task task) {
+  bool first;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    first = tasks_.empty();
+    tasks_.push_back(std::move(task));
+  }
+  if (first) bridge_.NonBlockingCall();
+}
+
+void Environment::OnBridge(Napi::Env env, Napi::Function, Environment* self, void*) {
+  // Without an environment the bridge is being torn down.
+  if (static_cast<napi_env>(env) != nullptr && !self->closed_) self->RunTasks(env);
+}
+
+void Environment::RunTasks(Napi::Env env) {
+  std::deque<Task> tasks;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    tasks.swap(tasks_);
+  }
+  for (const Task& task : tasks) {
+    const Napi::HandleScope scope(env);
+    task(env);
+  }
 }
 
 uint64_t Environment::Register(Call* call, Napi::Promise* promise) {

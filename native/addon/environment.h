@@ -4,8 +4,8 @@
 
 #include <napi.h>
 
-#include <atomic>
 #include <cstdint>
+#include <deque>
 #include <exception>
 #include <functional>
 #include <memory>
@@ -74,15 +74,22 @@ class Environment {
   uint64_t Register(Call* call, Napi::Promise* promise);
   Reporter MakeReporter(uint64_t id, bool wanted);
   Executor::Done MakeDone(uint64_t id, Settle settle);
+  using Task = std::function<void(Napi::Env)>;
   // Runs `task` on the JavaScript thread; dropped when the environment is closing.
-  void Post(std::function<void(Napi::Env)> task);
+  void Post(Task task);
+  void RunTasks(Napi::Env env);
+  static void OnBridge(Napi::Env env, Napi::Function, Environment* self, void*);
+  using Bridge = Napi::TypedThreadSafeFunction<Environment, void, &Environment::OnBridge>;
   void Complete(Napi::Env env, uint64_t id, const std::exception_ptr& error);
   void Deliver(Napi::Env env, uint64_t id, Progress& progress);
 
   Napi::Env env_;
   std::shared_ptr<Executor> executor_;
   uint64_t owner_ = 0;
-  Napi::ThreadSafeFunction bridge_;
+  // Wakes the JavaScript thread. It carries no data: what it had not delivered would leak with it.
+  Bridge bridge_;
+  std::mutex mutex_;
+  std::deque<Task> tasks_;
   bool closed_ = false;
   uint64_t next_ = 1;
   std::unordered_map<uint64_t, Pending> pending_;  // JavaScript thread only

@@ -3,6 +3,7 @@
 
 #include <napi.h>
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <utility>
@@ -12,12 +13,21 @@
 
 namespace losscape {
 
+// FNV-1a.
+constexpr uint64_t TagOf(const char* name) {
+  uint64_t hash = 0xcbf29ce484222325;
+  for (; *name; ++name) hash = (hash ^ static_cast<unsigned char>(*name)) * 0x100000001b3;
+  return hash;
+}
+
 // A handle shares its native object with the jobs in flight that use it; disposing drops the
 // handle's share only. `Self` declares `static constexpr const char* kName` and `Define`.
 template <typename Self, typename Native>
 class Handle : public Napi::ObjectWrap<Self> {
  public:
-  explicit Handle(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Self>(info) {}
+  explicit Handle(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Self>(info) {
+    info.This().As<Napi::Object>().TypeTag(&kTag);
+  }
 
   static void Register(Napi::Env env) {
     std::vector<Napi::ClassPropertyDescriptor<Self>> members = Self::Members();
@@ -34,11 +44,8 @@ class Handle : public Napi::ObjectWrap<Self> {
 
   // Throws Error{ERR_ARGUMENT} for anything that is not such a handle, ERR_DISPOSED for a dead one.
   static std::shared_ptr<Native> From(const Napi::Value& value) {
-    if (value.IsObject()) {
-      const Napi::Object object = value.As<Napi::Object>();
-      const Napi::Function constructor =
-          Environment::Of(value.Env()).constructors()[Self::kName].Value();
-      if (object.InstanceOf(constructor)) return Self::Unwrap(object)->Get();
+    if (value.IsObject() && value.As<Napi::Object>().CheckTypeTag(&kTag)) {
+      return Self::Unwrap(value.As<Napi::Object>())->Get();
     }
     throw Error(Code::kArgument, "Expected a ", Self::kName, " handle.");
   }
@@ -54,6 +61,9 @@ class Handle : public Napi::ObjectWrap<Self> {
   }
 
  private:
+  // Prototypes can be changed from JavaScript, tags cannot. The second half tells the class.
+  inline static const napi_type_tag kTag = {0x6c6f737363617065, TagOf(Self::kName)};
+
   std::shared_ptr<Native> native_;
 };
 

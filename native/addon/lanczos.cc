@@ -35,8 +35,8 @@ namespace {
 Napi::Value ToJs(Napi::Env env, const LanczosState& state) {
   Napi::Object out = Napi::Object::New(env);
   out.Set("steps", static_cast<double>(state.steps));
-  out.Set("alpha", ToJs(env, state.alpha));
-  out.Set("beta", ToJs(env, state.beta));
+  out.Set("alpha", losscape::ToJs(env, state.alpha));
+  out.Set("beta", losscape::ToJs(env, state.beta));
   out.Set("asymmetry", state.asymmetry);
   out.Set("noise", state.noise);
   out.Set("invariantSubspaceAt", static_cast<double>(state.invariantSubspaceAt));
@@ -175,8 +175,10 @@ Napi::Value LanczosHandle::Restore(const Napi::CallbackInfo& info) {
     state.beta = ToDoubles(given.Get("beta"), "beta");
     state.asymmetry = ToNumber(given.Get("asymmetry"), "asymmetry");
     state.noise = ToNumber(given.Get("noise"), "noise");
-    state.invariantSubspaceAt =
-        static_cast<int64_t>(ToNumber(given.Get("invariantSubspaceAt"), "invariantSubspaceAt"));
+    const Napi::Value invariant = given.Get("invariantSubspaceAt");
+    if (ToNumber(invariant, "invariantSubspaceAt") >= 0) {
+      state.invariantSubspaceAt = static_cast<int64_t>(ToSize(invariant, "invariantSubspaceAt"));
+    }
     state.exhausted = given.Get("exhausted").ToBoolean();
     return Environment::Of(info.Env())
         .Submit(ToCall(info[1]), [shared, state](RunContext&, const auto&) {
@@ -247,7 +249,7 @@ Napi::Value CreateLanczos(const Napi::CallbackInfo& info) {
     const Napi::Object given = ToObject(info[0], "spec");
     LanczosSpec spec;
     spec.dtype = ToFloatDType(given.Get("dtype"));
-    spec.storage = ToSize(given.Get("storage"), "storage");
+    spec.storage = ToStorage(given.Get("storage"));
     spec.segments = ToSegments(given.Get("segments"));
     spec.maxSteps = ToSize(given.Get("maxSteps"), "maxSteps");
     spec.reorthogonalize =

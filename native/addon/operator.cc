@@ -76,7 +76,7 @@ Napi::Value CreateOperator(const Napi::CallbackInfo& info) {
     const Napi::Object given = ToObject(info[0], "spec");
     OperatorSpec spec;
     spec.dtype = ToFloatDType(given.Get("dtype"));
-    spec.storage = ToSize(given.Get("storage"), "storage");
+    spec.storage = ToStorage(given.Get("storage"));
     spec.segments = ToSegments(given.Get("segments"));
     spec.scale = ToNumber(given.Get("scale"), "scale");
     const Napi::Value primal = given.Get("primal");

@@ -30,9 +30,9 @@ TrainSteps ToSteps(const Napi::Value& value) {
 
 Napi::Value ToJs(Napi::Env env, const TrainResult& result) {
   Napi::Object out = Napi::Object::New(env);
-  out.Set("losses", ToJs(env, result.losses));
-  out.Set("correct", ToJs(env, result.correct));
-  out.Set("gradientNorms", ToJs(env, result.gradientNorms));
+  out.Set("losses", losscape::ToJs(env, result.losses));
+  out.Set("correct", losscape::ToJs(env, result.correct));
+  out.Set("gradientNorms", losscape::ToJs(env, result.gradientNorms));
   out.Set("done", static_cast<double>(result.done));
   out.Set("diverged", result.diverged);
   return out;
@@ -130,7 +130,7 @@ Napi::Value CreateTrainer(const Napi::CallbackInfo& info) {
     const Napi::Object given = ToObject(info[0], "spec");
     TrainerSpec spec;
     spec.dtype = ToFloatDType(given.Get("dtype"));
-    spec.storage = ToSize(given.Get("storage"), "storage");
+    spec.storage = ToStorage(given.Get("storage"));
     spec.segments = ToOptimizerSegments(given.Get("segments"));
     spec.optimizer = ToOptimizer(ToObject(given.Get("optimizer"), "optimizer"));
     spec.theta = BufferHandle::From(given.Get("theta"));

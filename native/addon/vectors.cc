@@ -1,5 +1,6 @@
 // Functions on device vectors and dense matrices, and the machine's rates.
 #include "native/addon/arguments.h"
+#include "native/addon/errors.h"
 #include "native/addon/modules.h"
 #include "native/cpu/machine_rates.h"
 #include "native/runtime/blas.h"
@@ -100,7 +101,7 @@ Napi::Value SymmetricEigen(const Napi::CallbackInfo& info) {
         .Submit(std::move(call), [matrix, values, vectors, n](RunContext& context, const auto&) {
           const Blas& blas = OpenBlas();
           blas.set_threads(context.threads());
-          CheckBlas(blas.dsyevd(static_cast<int>(n), matrix->data(), values->data(), vectors),
+          CheckBlas(blas.dsyevd(static_cast<int64_t>(n), vectors, matrix->data(), values->data()),
                     "dsyevd");
         });
   });
@@ -127,8 +128,9 @@ Napi::Value GemmRateJob(const Napi::CallbackInfo& info) {
 
 Napi::Value ReorthogonalizationJob(const Napi::CallbackInfo& info) {
   return Guard(info.Env(), [&]() -> Napi::Value {
-    const size_t storage = ToSize(info[0], "storage");
+    const size_t storage = ToStorage(info[0]);
     const size_t rows = ToSize(info[1], "rows");
+    if (rows > 1 << 20) throw Error(Code::kArgument, "Expected at most ", 1 << 20, " rows.");
     const size_t repeats = ToSize(info[2], "repeats");
     const int threads = ToThreads(info[3]);
     auto seconds = std::make_shared<std::vector<double>>();

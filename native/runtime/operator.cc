@@ -1,6 +1,7 @@
 #include "native/runtime/operator.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <string>
 #include <utility>
@@ -84,13 +85,13 @@ class ProgramOperator final : public NativeOperator {
     }
   }
 
-  void Invalidate() override { kept_.assign(kept_.size(), nullptr); }
-
-  size_t KeptBytes() const override {
-    size_t bytes = 0;
-    for (const auto& kept : kept_) bytes += kept ? kept->bytes() : 0;
-    return bytes;
+  void Invalidate() override {
+    kept_.assign(kept_.size(), nullptr);
+    keptBytes_ = 0;
   }
+
+  // Any thread.
+  size_t KeptBytes() const override { return keptBytes_; }
 
  private:
   // Memory of one Apply; a product that is served inside another has its own.
@@ -285,6 +286,7 @@ class ProgramOperator final : public NativeOperator {
     spec_.primal->Run(in.data(), out.data(), context);
     if (made) {
       *hold = made;
+      if (!kept_[chunk]) keptBytes_ += chunkBytes_;
       kept_[chunk] = std::move(made);
     }
     return data;
@@ -391,7 +393,8 @@ class ProgramOperator final : public NativeOperator {
   std::vector<size_t> keptOffsets_;  // bytes
   size_t chunkBytes_ = 0;
   std::vector<std::shared_ptr<Allocation>> kept_;  // the first chunks, as many as there is room for
-  std::vector<Staging> inputs_, outputs_;          // per linear program
+  std::atomic<size_t> keptBytes_{0};
+  std::vector<Staging> inputs_, outputs_;  // per linear program
   Ranges gaps_;
   std::unique_ptr<Scratch> idle_;
 };
