@@ -146,6 +146,7 @@ async function untilConverged(run: LanczosRun, wanted: Wanted): Promise<Selectio
   const { k, which, tol, maxSteps, options } = wanted
   const every = Math.max(1, options.checkEvery ?? 5)
   const floor = 10 * EPSILON[wanted.dtype]
+  const copies = new CopyCheck()
   let target = Math.min(maxSteps, k)
   for (;;) {
     await run.advance(target - run.state.steps)
@@ -153,9 +154,29 @@ async function untilConverged(run: LanczosRun, wanted: Wanted): Promise<Selectio
     const ritz = selectRitz(alpha, beta, { k: Math.min(k, steps), which, tol, floor })
     const converged = ritz.converged.filter(Boolean).length
     options.onProgress?.({ step: steps, maxSteps, converged, wanted: k })
-    const done = exhausted || steps >= maxSteps || (steps >= k && converged === k)
-    if (done || steps < target) return ritz
+    if (exhausted || steps >= maxSteps || steps < target) return ritz
+    if (steps >= k && converged === k && copies.complete(beta, ritz.values)) return ritz
     target = Math.min(maxSteps, steps + every)
+  }
+}
+
+/**
+ * A breakdown shows that one Krylov space was complete; the next one, from a fresh vector, may hold
+ * further copies of the values found. They are all found when a whole space brings nothing new.
+ */
+class CopyCheck {
+  private spaces = 0
+  private values: Float64Array | null = null
+
+  complete(beta: Float64Array, values: Float64Array): boolean {
+    const spaces = beta.subarray(0, -1).filter((b) => b === 0).length
+    if (spaces === 0) return true
+    const scale = Math.max(Math.abs(values[0]), Math.abs(values[values.length - 1]))
+    const same = this.values?.every((v, i) => Math.abs(v - values[i]) <= 1e-6 * scale) ?? false
+    if (same) return spaces > this.spaces
+    this.spaces = spaces
+    this.values = values
+    return false
   }
 }
 

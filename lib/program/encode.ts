@@ -14,7 +14,8 @@ const IMPLIED = new Set(['dtype'])
 /**
  * Writes a lowered program down for the native side.
  *
- * @param precision what `f32` is computed in; f64 turns every f32 tensor of the program into f64
+ * @param precision what `f32` is computed in; f64 turns every f32 tensor of the program into f64.
+ * An explicit cast from f64 to f32 rounds in every run.
  */
 export function encode(program: Program, precision: 'f32' | 'f64' = 'f32'): EncodedProgram {
   const names: string[] = []
@@ -57,7 +58,7 @@ export function encode(program: Program, precision: 'f32' | 'f64' = 'f32'): Enco
     words.push(attributes.length)
     for (const [name, value] of attributes) {
       words.push(intern(name))
-      writeAttribute(words, list, runAttribute(op.name, name, value, precision), intern)
+      writeAttribute(words, list, value, intern)
     }
   }
   return { names, words: Float64Array.from(words) }
@@ -66,17 +67,6 @@ export function encode(program: Program, precision: 'f32' | 'f64' = 'f32'): Enco
 /** The element type that a value has in a run of this precision. */
 export function runDtype(dtype: DType, precision: 'f32' | 'f64'): DType {
   return dtype === 'f32' ? precision : dtype
-}
-
-/** A cast to f32 inside a formula follows the run's precision. */
-function runAttribute(
-  operation: string,
-  name: string,
-  value: Attribute,
-  precision: 'f32' | 'f64',
-): Attribute {
-  if (operation !== 'fused' || name !== 'ops' || precision === 'f32') return value
-  return (value as readonly string[]).map((op) => (op === 'cast_f32' ? 'cast_f64' : op))
 }
 
 function writeAttribute(

@@ -1,24 +1,14 @@
 import { describe, expect, it } from 'vitest'
 import { evaluate, formatProgram, lower, simplify, trace, verify } from '../../lib/program/index.js'
 import { jvpProgram } from '../../lib/program/jvp.js'
-import { elements } from '../../lib/program/shape.js'
-import { isFloat, type Program } from '../../lib/program/types.js'
+import type { Program } from '../../lib/program/types.js'
 import { vjpProgram } from '../../lib/program/vjp.js'
 import { vmapProgram } from '../../lib/program/vmap.js'
 import { uniforms } from '../../lib/random/index.js'
-import { OPERATION_CASES, type OperationCase } from './cases.js'
+import { OPERATION_CASES } from './cases.js'
+import { draw, floats, tangentsFor } from './support.js'
 
 const STEP = 1e-6
-
-function draw(test: OperationCase, seed: number): Float64Array[] {
-  const [low, high] = test.domain ?? [-2, 2]
-  return test.inputs.map((type, i) => {
-    const u = uniforms(seed, i, 0, elements(type.shape))
-    return isFloat(type.dtype)
-      ? u.map((x) => low + (high - low) * x)
-      : u.map((x) => Math.floor(x * (test.integers ?? 1)))
-  })
-}
 
 function axpy(
   x: readonly Float64Array[],
@@ -47,17 +37,6 @@ function expectClose(actual: Float64Array, expected: Float64Array, tolerance: nu
   expect(actual.length).toBe(expected.length)
   expect(error / scale).toBeLessThan(tolerance)
 }
-
-function tangentsFor(program: Program, seed: number): Float64Array[] {
-  return program.inputs.map((value, i) =>
-    isFloat(value.dtype)
-      ? uniforms(seed, 100 + i, 0, elements(value.shape)).map((u) => 2 * u - 1)
-      : new Float64Array(elements(value.shape)),
-  )
-}
-
-const floats = (program: Program, arrays: Float64Array[]): Float64Array[] =>
-  arrays.filter((_, i) => isFloat(program.inputs[i].dtype))
 
 describe.each(OPERATION_CASES)('$name', (test) => {
   const program = trace(test.f, test.inputs)

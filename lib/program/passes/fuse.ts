@@ -1,6 +1,6 @@
 import { LosscapeError } from '../../errors.js'
 import { sameShape } from '../shape.js'
-import type { Attributes, Operation, Program, Value } from '../types.js'
+import type { Attributes, DType, Operation, Program, Value } from '../types.js'
 import { uniformValue } from './fold.js'
 import { formGroups, isElementwise } from './groups.js'
 import { producersOf } from './rewrite.js'
@@ -86,7 +86,7 @@ class Formula {
     return this.views.length - 1
   }
 
-  private constant(number: number): number {
+  constant(number: number): number {
     // Map keys treat -0 as 0, which division tells apart.
     const known = Object.is(number, -0) ? undefined : this.constantRegisters.get(number)
     if (known !== undefined) return known
@@ -159,7 +159,14 @@ function fuse(
 }
 
 function write(formula: Formula, op: Operation, a: number, b?: number, c?: number): number {
-  if (op.name === 'cast') return formula.instruction(`cast_${op.attributes.dtype}`, a)
+  if (op.name === 'cast') {
+    const dtype = op.attributes.dtype as DType
+    // Widening changes no number: registers are as wide as the widest operand, stores round.
+    const rounds = dtype !== 'f64' && (dtype !== 'f32' || op.inputs[0].dtype === 'f64')
+    return rounds ? formula.instruction(`cast_${dtype}`, a) : a
+  }
+  // The machine has no ReLU of its own; its max propagates NaN as ReLU does.
+  if (op.name === 'relu') return formula.instruction('max', a, formula.constant(0))
   return formula.instruction(op.name, a, b, c)
 }
 
