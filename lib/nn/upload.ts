@@ -1,6 +1,6 @@
 import type { Device } from '../device/device.js'
 import { LosscapeError } from '../errors.js'
-import type { NativeBuffer, NativeView } from '../native.js'
+import type { JobOptions, NativeBuffer, NativeView } from '../native.js'
 import type { FloatVector, ParameterLayout } from './layout.js'
 
 export interface DeviceParameters {
@@ -18,6 +18,7 @@ export function uploadParameters(
   layout: ParameterLayout,
   params: ArrayLike<number>,
   precision: 'f32' | 'f64',
+  options: JobOptions = {},
 ): DeviceParameters {
   layout.requireLength(params.length)
   for (const { name, offset, size } of layout.entries) {
@@ -34,8 +35,8 @@ export function uploadParameters(
   const storage: FloatVector =
     precision === 'f64' ? new Float64Array(layout.storage) : new Float32Array(layout.storage)
   const buffer = device.binding.createBuffer(storage.byteLength)
-  // The queue keeps order: whatever runs later sees the parameters.
-  buffer.write(0, layout.toStorage(params, storage)).catch(() => {})
+  // The queue keeps order: whatever runs later at that priority sees the parameters.
+  buffer.write(0, layout.toStorage(params, storage), options).catch(() => {})
   return { buffer, views: parameterViews(layout, buffer, bytes) }
 }
 

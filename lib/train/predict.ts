@@ -85,7 +85,8 @@ export class Predictor {
         `Model '${model.name}' takes samples of [${model.input}], the set has [${shape}].`,
       )
     }
-    this.theta = uploadParameters(device, model.layout, params, precision)
+    // At the priority of predictions: an ordinary write would come after the first of them.
+    this.theta = uploadParameters(device, model.layout, params, precision, { priority: 1 })
     this.batcher = microBatch
       ? new MicroBatcher(maxBatch, microBatch.maxDelayMs, (samples) => this.run(samples))
       : null

@@ -1,0 +1,156 @@
+import { describe, expect, it } from 'vitest'
+import { fromArrays } from '../../lib/data/arrays.js'
+import { blobs } from '../../lib/data/synthetic/blobs.js'
+import { mlp } from '../../lib/nn/mlp.js'
+import { predictor } from '../../lib/train/predict.js'
+import { train } from '../../lib/train/train.js'
+import { liveHandles, testDevice } from './cases.js'
+
+const held = testDevice()
+const model = mlp({ input: 3, hidden: [], classes: 2 })
+const theta = model.init(1)
+const w = model.layout.view(theta, 'layers.0.weight')
+const b = model.layout.view(theta, 'layers.0.bias')
+
+const logits = (x: number[]): number[] =>
+  [0, 1].map((c) => x.reduce((sum, v, k) => sum + w[c * 3 + k] * v, b[c]))
+
+function expectClose(actual: ArrayLike<number>, expected: number[], digits = 12): void {
+  expect(actual).toHaveLength(expected.length)
+  for (const [i, v] of expected.entries()) expect(actual[i]).toBeCloseTo(v, digits)
+}
+
+const sample = (i: number): number[] => [i / 10, 1 - i / 7, (i % 3) - 1]
+
+describe('predictor', () => {
+  it('answers single samples and many', async () => {
+    for (const precision of ['f32', 'f64'] as const) {
+      using service = predictor(held.device, model, theta, { precision, maxBatch: 5 })
+      const digits = precision === 'f64' ? 12 : 5
+      expectClose(await service.predict([1, 2, 3]), logits([1, 2, 3]), digits)
+      const xs = Array.from({ length: 13 }, (_, i) => sample(i))
+      expectClose(await service.predictMany(xs.flat()), xs.flatMap(logits), digits)
+    }
+  })
+
+  it('gives probabilities', async () => {
+    using service = predictor(held.device, model, theta, {
+      precision: 'f64',
+      output: 'probabilities',
+    })
+    const z = logits([1, 0, 2])
+    const total = Math.exp(z[0]) + Math.exp(z[1])
+    expectClose(await service.predict([1, 0, 2]), [Math.exp(z[0]) / total, Math.exp(z[1]) / total])
+    const single = mlp({ input: 1, hidden: [], classes: 1, bias: false })
+    using scores = predictor(held.device, single, [2], {
+      precision: 'f64',
+      output: 'probabilities',
+    })
+    expectClose(await scores.predict([0.3]), [1 / (1 + Math.exp(-0.6))])
+  })
+
+  it('normalises as the set, or as told', async () => {
+    const normalization = { mean: [0.1, 0.2, 0.3], std: [0.5, 0.25, 2] }
+    const set = fromArrays(Uint8Array.of(0, 0, 0), Int32Array.of(0), { classes: 2, normalization })
+    const pixels = [255, 51, 0]
+    const expected = logits(
+      pixels.map((p, i) => (p / 255 - normalization.mean[i]) / normalization.std[i]),
+    )
+    for (const how of [{ set }, { normalization, pixels: true }]) {
+      using service = predictor(held.device, model, theta, { precision: 'f64', ...how })
+      expectClose(await service.predict(Uint8Array.from(pixels)), expected)
+    }
+  })
+
+  it('joins calls into runs, and cuts at maxBatch', async () => {
+    using service = predictor(held.device, model, theta, {
+      precision: 'f64',
+      maxBatch: 4,
+      microBatch: { maxDelayMs: 5 },
+    })
+    const xs = Array.from({ length: 11 }, (_, i) => sample(i))
+    const answers = await Promise.all(xs.map((x) => service.predict(x)))
+    for (const [i, answer] of answers.entries()) expectClose(answer, logits(xs[i]))
+  })
+
+  it('aborts one call of a run and answers the others', async () => {
+    using service = predictor(held.device, model, theta, {
+      precision: 'f64',
+      microBatch: { maxDelayMs: 20 },
+    })
+    const controller = new AbortController()
+    const first = service.predict(sample(1), { signal: controller.signal })
+    const second = service.predict(sample(2))
+    controller.abort()
+    await expect(first).rejects.toMatchObject({ code: 'ERR_ABORTED' })
+    expectClose(await second, logits(sample(2)))
+  })
+
+  it('copies the sample at the call', async () => {
+    using service = predictor(held.device, model, theta, {
+      precision: 'f64',
+      microBatch: { maxDelayMs: 5 },
+    })
+    const x = Float64Array.of(1, 2, 3)
+    const answer = service.predict(x)
+    x.fill(0)
+    expectClose(await answer, logits([1, 2, 3]))
+  })
+
+  it('is served while a training runs', async () => {
+    const set = blobs({ n: 2000, classes: 10, dim: 64, seed: 1 })
+    const large = mlp({ input: 64, hidden: [256, 256], classes: 10 })
+    using service = predictor(held.device, model, theta)
+    const answer = logits([1, 2, 3])
+    await service.predict([1, 2, 3])
+    let running = true
+    const run = train(held.device, large, set, {
+      optimizer: { kind: 'sgd', lr: 0.01 },
+      epochs: 20,
+      batch: 500,
+    }).then(() => {
+      running = false
+    })
+    let served = 0
+    while (served < 20) {
+      expectClose(await service.predict([1, 2, 3]), answer, 5)
+      if (running) served++
+      else break
+    }
+    expect(served).toBe(20)
+    await run
+  })
+
+  it('frees its memory and refuses further calls', async () => {
+    const before = liveHandles(held.device)
+    const service = predictor(held.device, model, theta, { microBatch: { maxDelayMs: 1000 } })
+    const waiting = service.predict([1, 2, 3])
+    service.dispose()
+    service.dispose()
+    await expect(waiting).rejects.toMatchObject({ code: 'ERR_DISPOSED' })
+    await expect(service.predict([1, 2, 3])).rejects.toMatchObject({ code: 'ERR_DISPOSED' })
+    await expect(service.predictMany([1, 2, 3])).rejects.toMatchObject({ code: 'ERR_DISPOSED' })
+    await expect.poll(() => liveHandles(held.device)).toEqual(before)
+  })
+
+  it('refuses what does not fit', async () => {
+    using service = predictor(held.device, model, theta)
+    const cases: [string, Promise<unknown>][] = [
+      ['ERR_SHAPE', service.predict([1, 2])],
+      ['ERR_SHAPE', service.predictMany([1, 2, 3, 4])],
+      ['ERR_SHAPE', service.predictMany([])],
+      ['ERR_NOT_FINITE', service.predict([1, Number.NaN, 3])],
+      ['ERR_ABORTED', service.predict([1, 2, 3], { signal: AbortSignal.abort() })],
+    ]
+    for (const [code, promise] of cases) await expect(promise).rejects.toMatchObject({ code })
+    const make = (params: ArrayLike<number>, options: object) => () =>
+      predictor(held.device, model, params, options)
+    const error = (code: string) => expect.objectContaining({ code })
+    expect(make([1], {})).toThrowError(error('ERR_SHAPE'))
+    expect(make(theta, { maxBatch: 0 })).toThrowError(error('ERR_ARGUMENT'))
+    expect(make(theta, { output: 'labels' })).toThrowError(error('ERR_ARGUMENT'))
+    expect(make(theta, { microBatch: { maxDelayMs: -1 } })).toThrowError(error('ERR_ARGUMENT'))
+    const other = blobs({ n: 10, classes: 2, dim: 4 })
+    expect(make(theta, { set: other })).toThrowError(error('ERR_SHAPE'))
+  })
+})
