@@ -183,6 +183,19 @@ HWY_INLINE void CopyRun(const U* from, int64_t stride, int64_t n, int64_t readab
   }
 }
 
+constexpr int64_t kManyLines = 128;
+
+// Rows whose elements are far apart in memory, but neighbours to those of the next row: column by
+// column, so that a cache line is fetched once for all rows.
+template <typename U>
+void CopyAcross(const U* from, int64_t stride, int64_t length, int64_t rowStride, int64_t rows,
+                U* to) {
+  for (int64_t j = 0; j < length; ++j) {
+    const U* column = from + j * stride;
+    for (int64_t i = 0; i < rows; ++i) to[i * length + j] = column[i * rowStride];
+  }
+}
+
 // The elements [begin, begin + n) of the space, as they are in memory.
 template <typename U>
 void Collect(const FusedOperand& operand, const U* from, int64_t begin, int64_t n, U* to) {
@@ -195,15 +208,31 @@ void Collect(const FusedOperand& operand, const U* from, int64_t begin, int64_t 
     at += index[axis] * operand.stride[axis];
   }
   const int64_t length = operand.shape[inner], stride = operand.stride[inner];
+  // Short rows stay in L1 until the next one anyway.
+  const bool across =
+      length >= kManyLines && stride > 1 && inner > 0 && operand.stride[inner - 1] < stride;
   while (true) {
-    const int64_t run = std::min(length - index[inner], n);
-    CopyRun(from + at, stride, run, operand.elements - at, to);
-    n -= run;
-    to += run;
+    int64_t rows = 1;
+    if (across && index[inner] == 0) {
+      rows = std::min(n / length, operand.shape[inner - 1] - index[inner - 1]);
+    }
+    if (rows > 1) {
+      const int64_t step = operand.stride[inner - 1];
+      CopyAcross(from + at, stride, length, step, rows, to);
+      n -= rows * length;
+      to += rows * length;
+      index[inner - 1] += rows - 1;
+      at += (rows - 1) * step;
+    } else {
+      const int64_t run = std::min(length - index[inner], n);
+      CopyRun(from + at, stride, run, operand.elements - at, to);
+      n -= run;
+      to += run;
+      at -= index[inner] * stride;
+      index[inner] = 0;
+    }
     if (n == 0) return;
     // To the start of the next row.
-    at -= index[inner] * stride;
-    index[inner] = 0;
     int axis = inner - 1;
     while (true) {
       at += operand.stride[axis];

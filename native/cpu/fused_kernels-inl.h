@@ -149,7 +149,18 @@ struct CastF32 {
 struct CastBF16 {
   template <class D, class V>
   static HWY_INLINE V Do(D d, V a) {
-    return math::RoundToFormat<7, -126, 127>(d, a);
+    using T = hn::TFromD<D>;
+    if constexpr (sizeof(T) == 8) {
+      return math::RoundToFormat<7, -126, 127>(d, a);
+    } else {
+      // Has the exponents of float: rounding the bits is right for denormals and overflow too.
+      const hn::RebindToUnsigned<D> du;
+      const auto bits = hn::BitCast(du, a);
+      const auto even = hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1u));
+      const auto rounded = hn::Add(bits, hn::Add(even, hn::Set(du, 0x7fffu)));
+      const V y = hn::BitCast(d, hn::And(rounded, hn::Set(du, 0xffff0000u)));
+      return hn::IfThenElse(hn::IsNaN(a), hn::Set(d, std::numeric_limits<T>::quiet_NaN()), y);
+    }
   }
 };
 
