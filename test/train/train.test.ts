@@ -361,6 +361,23 @@ describe('aborting', () => {
     expect(checkpoint.epochSums.samples).toBe(0)
   })
 
+  it('by an error in a callback rejects with that error', async () => {
+    const before = live()
+    const error = new Error('no disk')
+    const fail = (): never => {
+      throw error
+    }
+    for (const callback of ['onProgress', 'onMetrics', 'onCheckpoint'] as const) {
+      const run = train(held.device, noisy, set, {
+        ...options,
+        checkpointEvery: 5,
+        [callback]: fail,
+      })
+      await expect(run).rejects.toBe(error)
+    }
+    await expect.poll(live).toEqual(before)
+  })
+
   it('before it began does nothing', async () => {
     const run = train(held.device, noisy, set, { ...options, signal: AbortSignal.abort() })
     await expect(run).rejects.toMatchObject({ code: 'ERR_ABORTED' })
