@@ -1,6 +1,7 @@
 #include "native/runtime/lanczos.h"
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cmath>
 #include <cstring>
@@ -31,6 +32,7 @@ class Basis {
       const size_t most = std::max<size_t>(1, kBlockBytes / std::max<size_t>(1, bytes));
       const size_t count = std::min(most, std::max(maxRows_, rows) - rows_.size());
       blocks_.emplace_back(kKind, count * bytes);
+      bytes_ += blocks_.back().bytes();
       T* base = reinterpret_cast<T*>(blocks_.back().data());
       for (size_t k = 0; k < count; ++k) rows_.push_back(base + k * stride_);
     }
@@ -40,11 +42,7 @@ class Basis {
   const T* const* rows() const { return rows_.data(); }
   size_t count() const { return rows_.size(); }
   size_t stride() const { return stride_; }
-  size_t Bytes() const {
-    size_t bytes = 0;
-    for (const Allocation& block : blocks_) bytes += block.bytes();
-    return bytes;
-  }
+  size_t Bytes() const { return bytes_; }
 
  private:
   static constexpr size_t kBlockBytes = size_t{64} << 20;
@@ -53,6 +51,7 @@ class Basis {
   size_t maxRows_;
   std::vector<Allocation> blocks_;
   std::vector<T*> rows_;
+  std::atomic<size_t> bytes_{0};
 };
 
 template <typename T>

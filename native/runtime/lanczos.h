@@ -6,7 +6,8 @@
 // The basis may be f32; coefficients, dots and norms are f64. A residual is a breakdown when
 // beta <= breakdown * ||A V[j]||: beta becomes exactly 0 (T splits there) and, on `kRestart`, a
 // fresh Philox vector orthogonal to the basis goes on; when none can be had (up to 3 draws) the
-// space is exhausted.
+// space is exhausted. Without reorthogonalisation a breakdown always stops: there is no basis to
+// make a fresh vector orthogonal to.
 #pragma once
 
 #include <cstdint>
@@ -75,12 +76,14 @@ class NativeLanczos {
                        RunContext& context) = 0;
   // max |V V^T - I| over rows 0 .. steps - 1.
   virtual double Orthogonality(RunContext& context) = 0;
+  // Any thread.
   virtual size_t BasisBytes() const = 0;
 };
 
 std::unique_ptr<NativeLanczos> MakeLanczos(LanczosSpec spec);
 
-// Seconds per reorthogonalisation of a vector against `rows` rows, `repeats` of them.
+// Seconds per reorthogonalisation (two passes) of an f32 vector against `rows` rows, `repeats` of
+// them, each in the place it has in a run: everything is known of the rows but the newest.
 std::vector<double> ReorthogonalizationTime(size_t storage, size_t rows, size_t repeats,
                                             int threads);
 

@@ -33,6 +33,7 @@ class NativeOperator {
                      const OperatorProgress& progress = nullptr) = 0;
   // Forgets kept tensors, so that the next product runs the primal part again.
   virtual void Invalidate() {}
+  // Any thread.
   virtual size_t KeptBytes() const { return 0; }
 
  private:
