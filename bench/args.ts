@@ -23,27 +23,18 @@ export const USAGE = `usage: npm run bench -- [SUITE | CASE]... [options]
 
   npm run bench -- hvp lanczos/reorth --json results.json`
 
-/** Throws a TypeError with a readable message on unknown options or values. */
+/** The command line is wrong; the message says how. */
+export class UsageError extends Error {}
+
+/** Throws a {@link UsageError} on unknown options or values. */
 export function parseArguments(
   argv: string[],
   environment: Record<string, string | undefined> = process.env,
 ): BenchArguments {
-  const { values, positionals } = parseArgs({
-    args: argv,
-    allowPositionals: true,
-    options: {
-      device: { type: 'string', default: 'cpu' },
-      json: { type: 'string' },
-      peer: { type: 'string' },
-      quick: { type: 'boolean', default: false },
-      threads: { type: 'string' },
-      list: { type: 'boolean', default: false },
-      help: { type: 'boolean', short: 'h', default: false },
-    },
-  })
+  const { values, positionals } = parse(argv)
   const threads = values.threads === undefined ? null : Number(values.threads)
   if (threads !== null && !(Number.isInteger(threads) && threads >= 1)) {
-    throw new TypeError(`--threads takes a whole number from 1, not "${values.threads}"`)
+    throw new UsageError(`--threads takes a whole number from 1, not "${values.threads}"`)
   }
   return {
     filters: positionals,
@@ -57,15 +48,35 @@ export function parseArguments(
   }
 }
 
-/** Cases whose id is a filter or begins with `filter/`. Throws when a filter selects nothing. */
+/** Cases whose id is a filter or begins with `filter/`. Throws a {@link UsageError} when a filter selects nothing. */
 export function selectCases<T extends { id: string }>(cases: T[], filters: string[]): T[] {
   if (filters.length === 0) return cases
   const matches = (id: string, filter: string) => id === filter || id.startsWith(`${filter}/`)
   for (const filter of filters) {
     if (!cases.some(({ id }) => matches(id, filter))) {
       const known = cases.map(({ id }) => id).join(', ')
-      throw new TypeError(`no benchmark "${filter}"; there are: ${known}`)
+      throw new UsageError(`no benchmark "${filter}"; there are: ${known}`)
     }
   }
   return cases.filter(({ id }) => filters.some((filter) => matches(id, filter)))
+}
+
+function parse(args: string[]) {
+  try {
+    return parseArgs({
+      args,
+      allowPositionals: true,
+      options: {
+        device: { type: 'string', default: 'cpu' },
+        json: { type: 'string' },
+        peer: { type: 'string' },
+        quick: { type: 'boolean', default: false },
+        threads: { type: 'string' },
+        list: { type: 'boolean', default: false },
+        help: { type: 'boolean', short: 'h', default: false },
+      },
+    })
+  } catch (error) {
+    throw new UsageError((error as Error).message)
+  }
 }

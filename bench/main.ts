@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs'
 import { mkdir, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { parseArguments, selectCases, USAGE } from './args.js'
+import { parseArguments, selectCases, USAGE, UsageError } from './args.js'
 import { FULL, QUICK, runCase } from './harness.js'
 import { describeMachine } from './machine.js'
 import { Peer } from './peer.js'
@@ -26,7 +26,7 @@ export async function main(argv: string[]): Promise<BenchReport | null> {
     device: args.device,
     threads,
     quick: args.quick,
-    rates: machineRates(threads),
+    rates: machineRates({ threads, quick: args.quick }),
     dataRoot: findData(),
   }
   const peer = cases.some((bench) => bench.peer)
@@ -70,7 +70,7 @@ function findData(): string | null {
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   main(process.argv.slice(2)).catch((error: unknown) => {
-    console.error(error instanceof TypeError ? `${error.message}\n\n${USAGE}` : error)
-    process.exitCode = error instanceof TypeError ? 2 : 1
+    console.error(error instanceof UsageError ? `${error.message}\n\n${USAGE}` : error)
+    process.exitCode = error instanceof UsageError ? 2 : 1
   })
 }

@@ -1,13 +1,16 @@
 import { native } from '../lib/device/loader.js'
 import type { MachineRates } from './types.js'
 
-/** Rates measured by the addon on `threads` threads. */
-export function machineRates(threads: number, binding: Binding = native()): MachineRates {
+/** Rates measured by the addon on `threads` threads; `quick` takes a smaller product. */
+export function machineRates(
+  { threads, quick }: { threads: number; quick: boolean },
+  binding: Binding = native(),
+): MachineRates {
   let gemm: Promise<number | null> | undefined
   return {
     copyBandwidth: (bytes) => positive(binding.copyBandwidth(Math.round(bytes), threads)),
     gemmRate() {
-      gemm ??= positive(binding.gemmRate(2048, 'f32', threads))
+      gemm ??= positive(binding.gemmRate(quick ? 512 : 2048, 'f32', threads))
       return gemm
     },
   }

@@ -13,7 +13,7 @@ export interface Limit {
 export interface MachineRates {
   /** Bytes per second, read plus written, at that working set; measured anew by every call. */
   copyBandwidth(bytes: number): Promise<number | null>
-  /** FLOP per second of the best single-precision matrix product at 2048 x 2048 x 2048. */
+  /** FLOP per second of the best single-precision matrix product at 2048 x 2048 x 2048 (512 when quick). */
   gemmRate(): Promise<number | null>
 }
 

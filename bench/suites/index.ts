@@ -1,5 +1,8 @@
 import type { BenchCase } from '../types.js'
-import { reorthogonalization } from './reorthogonalization.js'
+import { HVP } from './hvp.js'
+import { LANCZOS } from './lanczos.js'
+import { SERVICE } from './service.js'
+import { TRAIN } from './train.js'
 
 /** Every benchmark, in the order in which they run. */
-export const CASES: BenchCase[] = [reorthogonalization]
+export const CASES: BenchCase[] = [...HVP, ...LANCZOS, ...TRAIN, ...SERVICE]

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { parseArguments, selectCases } from '../../bench/args.js'
+import { parseArguments, selectCases, UsageError } from '../../bench/args.js'
 
 describe('parseArguments', () => {
   it('takes suites and options', () => {
@@ -21,7 +21,7 @@ describe('parseArguments', () => {
   })
 
   it('refuses unknown options and thread counts that are none', () => {
-    expect(() => parseArguments(['--fast'])).toThrow(TypeError)
+    expect(() => parseArguments(['--fast'])).toThrow(UsageError)
     expect(() => parseArguments(['--threads', '1.5'])).toThrow(/--threads/)
     expect(() => parseArguments(['--threads', '0'])).toThrow(/--threads/)
   })

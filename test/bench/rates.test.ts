@@ -33,17 +33,20 @@ describe('work', () => {
 describe('machineRates', () => {
   it('measures the product rate once and the copy rate at every call', async () => {
     const calls = { copy: [] as number[], gemm: 0 }
-    const rates = machineRates(2, {
-      copyBandwidth: async (bytes) => {
-        calls.copy.push(bytes)
-        return 1e10
+    const rates = machineRates(
+      { threads: 2, quick: false },
+      {
+        copyBandwidth: async (bytes) => {
+          calls.copy.push(bytes)
+          return 1e10
+        },
+        gemmRate: async (n, dtype, threads) => {
+          calls.gemm += 1
+          expect([n, dtype, threads]).toEqual([2048, 'f32', 2])
+          return 1e11
+        },
       },
-      gemmRate: async (n, dtype, threads) => {
-        calls.gemm += 1
-        expect([n, dtype, threads]).toEqual([2048, 'f32', 2])
-        return 1e11
-      },
-    })
+    )
     expect(await gemmFloor(rates, 5e8)).toEqual({ value: 5, name: 'GEMM rate' })
     expect(await gemmFloor(rates, 1e8)).toEqual({ value: 1, name: 'GEMM rate' })
     await rates.copyBandwidth(1000.4)
@@ -52,10 +55,13 @@ describe('machineRates', () => {
   })
 
   it('turns a rate that is no number into null, and then there is no floor', async () => {
-    const rates = machineRates(1, {
-      copyBandwidth: async () => Number.NaN,
-      gemmRate: async () => 0,
-    })
+    const rates = machineRates(
+      { threads: 1, quick: true },
+      {
+        copyBandwidth: async () => Number.NaN,
+        gemmRate: async () => 0,
+      },
+    )
     expect(await rates.copyBandwidth(1)).toBeNull()
     expect(await gemmFloor(rates, 1)).toBeNull()
   })
