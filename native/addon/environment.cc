@@ -92,8 +92,12 @@ void Environment::RunTasks(Napi::Env env) {
     tasks.swap(tasks_);
   }
   for (const Task& task : tasks) {
-    const Napi::HandleScope scope(env);
-    task(env);
+    try {
+      const Napi::HandleScope scope(env);
+      task(env);
+    } catch (const Napi::Error&) {
+      // A worker that is being terminated runs no more JavaScript: nobody is left to tell.
+    }
   }
 }
 
