@@ -1,8 +1,9 @@
 import { randomBytes } from 'node:crypto'
-import { type FileHandle, mkdir, open, rename, unlink } from 'node:fs/promises'
+import { type FileHandle, open, rename, unlink } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { LosscapeError, throwIfAborted } from '../errors.js'
 import { ioError } from './errors.js'
+import { makeFolder } from './folder.js'
 
 /** Content of a file: text, bytes, or pieces of them in order. */
 export type FileContent = string | Uint8Array | Iterable<string | Uint8Array>
@@ -36,7 +37,7 @@ export async function writeFileAtomic(
   let handle: FileHandle | undefined
   let created = false
   try {
-    if (makeFolders) await mkdir(folder, { recursive: true })
+    if (makeFolders) await makeFolder(folder)
     handle = await open(temporary, 'wx')
     created = true
     for (const piece of pieces(content)) {

@@ -1,9 +1,8 @@
-import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { encodeNpy } from '../data/npy.js'
 import { throwIfAborted } from '../errors.js'
 import { type FileContent, writeFileAtomic } from '../files/atomic.js'
-import { ioError } from '../files/errors.js'
+import { makeFolder } from '../files/folder.js'
 import { spectrumArrays } from './arrays.js'
 import { figuresOf } from './charts/index.js'
 import type { ReportData, RunReport } from './data.js'
@@ -40,9 +39,7 @@ export async function writeReport(
 ): Promise<string[]> {
   const { signal, onProgress } = options
   for (const path of [folder, join(folder, 'figures'), join(folder, 'arrays')]) {
-    await mkdir(path, { recursive: true }).catch((error) => {
-      throw ioError(path, 'write', error)
-    })
+    await makeFolder(path)
   }
   const written: string[] = []
   const write = async (relative: string, content: FileContent) => {

@@ -1,10 +1,11 @@
-import { access, mkdir, readFile, rm } from 'node:fs/promises'
+import { access, readFile, rm } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import type { Normalization } from '../data/dataset.js'
 import { LosscapeError } from '../errors.js'
 import { writeFileAtomic } from '../files/atomic.js'
 import { formatError, ioError } from '../files/errors.js'
+import { makeFolder } from '../files/folder.js'
 import { appendJsonLines, readJsonLines, truncateJsonLines } from '../files/jsonl.js'
 import type { FloatVector } from '../nn/layout.js'
 import type { MlpOptions } from '../nn/mlp.js'
@@ -132,11 +133,7 @@ export async function createRun(path: string, options: CreateRunOptions): Promis
   }
   const run = new RunFolder(path, config, model)
   const configFile = run.file(FILES.config)
-  try {
-    await mkdir(path, { recursive: true })
-  } catch (error) {
-    throw ioError(path, 'write', error)
-  }
+  await makeFolder(path)
   if (await exists(configFile)) {
     if (!overwrite) {
       throw new LosscapeError(
