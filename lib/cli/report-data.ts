@@ -1,0 +1,97 @@
+import { readdir } from 'node:fs/promises'
+import { basename, resolve } from 'node:path'
+import { LosscapeError } from '../errors.js'
+import { ioError } from '../files/errors.js'
+import type { ReportData, RunReport } from '../report/data.js'
+import { openRun, type RunConfig, type RunFolder } from '../train/run-folder.js'
+import { readSpectrum, type SavedSpectrum } from './spectrum-files.js'
+
+/** Collects the trainings and spectra of run folders for a report. */
+export async function reportData(
+  folders: readonly string[],
+  title = 'Loss landscapes',
+): Promise<ReportData> {
+  const runs: RunReport[] = []
+  const provenance: ReportData['provenance'] = {}
+  const names = uniqueNames(folders)
+  for (const [i, folder] of folders.entries()) {
+    const run = await openRun(folder)
+    runs.push(...(await reportsOf(run, names[i])))
+    Object.assign(provenance, provenanceOf(run.config, folders.length > 1 ? `${names[i]}: ` : ''))
+  }
+  if (runs.every(({ metrics, spectrum }) => !metrics?.length && !spectrum)) {
+    throw new LosscapeError(
+      'ERR_ARGUMENT',
+      `${folders.join(', ')}: no metrics and no spectrum to report yet.`,
+    )
+  }
+  return { title, runs, provenance }
+}
+
+/** The run with its Hessian spectrum, then one entry for every further spectrum. */
+async function reportsOf(run: RunFolder, name: string): Promise<RunReport[]> {
+  const metrics = await run.readMetrics()
+  const spectra = new Map<string, SavedSpectrum>()
+  for (const file of await spectrumFiles(run.path)) {
+    spectra.set(file, await readSpectrum(run.file(file)))
+  }
+  const main = spectra.get(MAIN)
+  spectra.delete(MAIN)
+  const summary = summaryOf(run.config)
+  return [
+    { name, summary, ...(metrics.length > 0 && { metrics }), ...(main && { spectrum: main }) },
+    ...[...spectra].map(([file, spectrum]) => {
+      const { kind = 'hessian', params } = spectrum.settings ?? {}
+      const block = params === undefined ? '' : ` of ${params}`
+      return {
+        name: `${name}, ${file.slice(9, -5)}`,
+        summary: `${kind}${block}; ${summary}`,
+        spectrum,
+      }
+    }),
+  ]
+}
+
+const MAIN = 'spectrum.json'
+
+async function spectrumFiles(folder: string): Promise<string[]> {
+  try {
+    const names = await readdir(folder)
+    return names.filter((name) => /^spectrum(-.*)?(?<!\.partial)\.json$/.test(name)).sort()
+  } catch (error) {
+    throw ioError(folder, 'read', error)
+  }
+}
+
+function summaryOf({ model, data, training, seed }: RunConfig): string {
+  const optimizer = training.optimizer as { kind?: string; lr?: number } | undefined
+  const parts = [
+    `${model.model}${model.activation ? ` (${model.activation})` : ''}`,
+    `on ${data.spec ?? 'data of its own'}${data.samples ? `, ${data.samples} samples` : ''}`,
+  ]
+  if (optimizer?.kind) parts.push(`${optimizer.kind} with learning rate ${optimizer.lr}`)
+  if (training.epochs !== undefined) parts.push(`${training.epochs} epochs`)
+  return `${parts.join(', ')}, seed ${seed}`
+}
+
+function provenanceOf(
+  { model, data, training, seed, versions }: RunConfig,
+  prefix: string,
+): ReportData['provenance'] {
+  const threads = training.threads as number | undefined
+  return {
+    [`${prefix}model`]: model.model,
+    [`${prefix}data`]: data.spec ?? 'data of its own',
+    [`${prefix}seed`]: seed,
+    ...(threads !== undefined && { [`${prefix}threads`]: threads }),
+    ...Object.fromEntries(Object.entries(versions).map(([key, value]) => [prefix + key, value])),
+  }
+}
+
+/** Last parts of the paths, or whole paths where these coincide. */
+function uniqueNames(folders: readonly string[]): string[] {
+  const short = folders.map((folder) => basename(resolve(folder)))
+  return short.map((name, i) =>
+    short.indexOf(name) === short.lastIndexOf(name) ? name : folders[i],
+  )
+}

@@ -1,0 +1,118 @@
+import { readFile, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { z } from 'zod'
+import { writeFileAtomic } from '../files/atomic.js'
+import { formatError, ioError } from '../files/errors.js'
+import type { SpectrumResult } from '../report/data.js'
+import type { SpectrumParts } from './spectrum-compute.js'
+
+// JSON has no NaN: a standard error from one probe comes as null.
+const finite = z.number()
+const known = finite.nullable().transform((x) => x ?? Number.NaN)
+const ends = z.object({ top: z.array(finite), bottom: z.array(finite) })
+const rows = z.array(z.array(finite))
+
+const resultSchema = z.object({
+  n: z.int().positive(),
+  samples: z.int().positive(),
+  eigenvalues: ends,
+  residuals: ends,
+  trace: z.object({ value: known, stderr: known }),
+  density: z.object({ grid: z.array(finite), values: z.array(finite) }),
+  nodes: rows,
+  weights: rows,
+  time_ms: finite,
+  device: z.string(),
+  dtype: z.enum(['f32', 'f64']).optional(),
+  settings: z.record(z.string(), z.unknown()).optional(),
+})
+
+/** A spectrum in a run folder: the result and what it was asked for. */
+export interface SavedSpectrum extends SpectrumResult {
+  settings?: Record<string, unknown>
+}
+
+/**
+ * Name of a spectrum's file: `spectrum.json` for the Hessian of all parameters, else with the kind
+ * and the block, `spectrum-gauss-newton-layers.0.weight.json`.
+ */
+export function spectrumFile(kind: string, params: string | undefined): string {
+  const parts = ['spectrum']
+  if (kind !== 'hessian') parts.push(kind)
+  if (params !== undefined) {
+    // What a file name may not hold is told apart: 'a*' and '!a' are two blocks.
+    parts.push(params.replace(/[^\w.-]/g, (c) => ({ '*': '+', '!': '~', ',': '_' })[c] ?? '='))
+  }
+  return `${parts.join('-')}.json`
+}
+
+/** @throws ERR_IO, ERR_FORMAT */
+export async function readSpectrum(path: string): Promise<SavedSpectrum> {
+  return parseJsonFile(path, 'a spectrum', resultSchema)
+}
+
+/** @throws ERR_IO */
+export async function writeSpectrum(path: string, spectrum: SavedSpectrum): Promise<void> {
+  await writeFileAtomic(path, `${JSON.stringify(spectrum)}\n`)
+}
+
+/** A JSON file against a schema. */
+async function parseJsonFile<T>(path: string, what: string, schema: z.ZodType<T>): Promise<T> {
+  let text: string
+  try {
+    text = await readFile(path, 'utf8')
+  } catch (error) {
+    throw ioError(path, 'read', error)
+  }
+  let value: unknown
+  try {
+    value = JSON.parse(text)
+  } catch (cause) {
+    throw formatError(path, { expected: what, got: 'no valid JSON', cause })
+  }
+  const parsed = schema.safeParse(value)
+  if (parsed.success) return parsed.data
+  const { path: where, message } = parsed.error.issues[0]
+  throw formatError(path, { expected: what, got: `at '${where.join('.')}': ${message}` })
+}
+
+const partsSchema = z.object({
+  key: z.string(),
+  ends: z.object({ eigenvalues: ends, residuals: ends }).nullable(),
+  nodes: rows,
+  weights: rows,
+  time_ms: finite,
+})
+
+/** The unfinished part of a spectrum, saved beside it as `NAME.partial.json`. */
+export class PartialSpectrum {
+  private readonly path: string
+
+  /** @param key everything that decides the numbers; parts of another key are not used */
+  constructor(
+    folder: string,
+    file: string,
+    private readonly key: string,
+  ) {
+    this.path = join(folder, file.replace(/\.json$/, '.partial.json'))
+  }
+
+  /** What was saved under the same key; null when there is nothing, or it cannot be used. */
+  async load(): Promise<SpectrumParts | null> {
+    try {
+      const { key, ...parts } = await parseJsonFile(this.path, 'a partial spectrum', partsSchema)
+      return key === this.key && parts.nodes.length === parts.weights.length ? parts : null
+    } catch {
+      // Absent or damaged: the work is simply done again.
+      return null
+    }
+  }
+
+  async save(parts: SpectrumParts): Promise<void> {
+    await writeFileAtomic(this.path, `${JSON.stringify({ key: this.key, ...parts })}\n`)
+  }
+
+  async remove(): Promise<void> {
+    await rm(this.path, { force: true })
+  }
+}

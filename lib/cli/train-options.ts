@@ -1,0 +1,167 @@
+import { type Command, InvalidArgumentError, Option } from 'commander'
+import type { LossSpec } from '../nn/loss.js'
+import { ACTIVATIONS, type Activation, type MlpInit, type MlpOptions } from '../nn/mlp.js'
+import type { OptimizerSpec } from '../train/optimizer.js'
+import type { ScheduleSpec } from '../train/schedule.js'
+import { type ComputeOptions, integer, number, withComputeOptions } from './options.js'
+import type { OutputOptions } from './session.js'
+
+/** What `losscape train` takes, as commander hands it over. */
+export interface TrainFlags extends OutputOptions, ComputeOptions {
+  out: string
+  model?: string
+  /** Widths of hidden layers, in place of `model`: the data decide the rest. */
+  hidden?: readonly number[]
+  data: string
+  activation: Activation
+  init: MlpInit
+  layerNorm?: boolean
+  dropout: number
+  bias: boolean
+  normalization: 'default' | 'none' | 'standardize'
+  limit?: number
+  labelNoise: number
+  test: boolean
+  loss?: string
+  optimizer: OptimizerSpec['kind']
+  lr?: number
+  momentum: number
+  nesterov?: boolean
+  weightDecay?: number
+  schedule: 'constant' | 'step' | 'cosine' | 'one-cycle'
+  stepEvery: number
+  stepGamma: number
+  warmup: number
+  epochs: number
+  batch?: number
+  clip?: number
+  seed: number
+  resume?: boolean
+  overwrite?: boolean
+  dryRun?: boolean
+}
+
+const INITS = [
+  'pytorch',
+  'kaiming-uniform',
+  'kaiming-normal',
+  'xavier-uniform',
+  'xavier-normal',
+  'normal:STD',
+]
+
+function init(text: string): MlpInit {
+  const normal = /^normal:(.+)$/.exec(text)
+  if (normal) return { kind: 'normal', std: number(0)(normal[1]) }
+  if (INITS.includes(text) && text !== 'normal:STD') return text as MlpInit
+  throw new InvalidArgumentError(`Expected one of ${INITS.join(', ')}.`)
+}
+
+/** Adds the options that shape the model, the data and the steps. */
+export function withTrainOptions(command: Command): Command {
+  command
+    .requiredOption('--out <folder>', 'the run folder')
+    .option('--model <model>', 'widths of a multilayer perceptron, such as mlp:784-256-256-10')
+    .option('--data <spec>', 'data set (losscape train --help lists them)', 'glyphs')
+    .option('--epochs <n>', 'passes over the data', integer(1), 1)
+    .option('--batch <n>', 'samples per step (default: 128, or all with gd)', integer(1))
+    .option('--seed <n>', 'of start vector, order and dropout', integer(0), 0)
+    .addOption(choice('--optimizer <kind>', 'optimizer', ['sgd', 'adam', 'adamw', 'gd'], 'sgd'))
+    .option('--lr <x>', 'learning rate (default: 0.1, or 0.001 for adam and adamw)', number(0))
+    .option('--momentum <x>', 'of sgd', number(0), 0.9)
+    .option('--nesterov', 'Nesterov momentum')
+    .option('--weight-decay <x>', 'weight decay (default: 0, or 0.01 for adamw)', number(0))
+    .addOption(
+      choice(
+        '--schedule <kind>',
+        'learning rate',
+        ['constant', 'step', 'cosine', 'one-cycle'],
+        'constant',
+      ),
+    )
+    .option('--step-every <n>', "epochs per stair of '--schedule step'", integer(1), 10)
+    .option('--step-gamma <x>', 'factor per stair', number(0), 0.1)
+    .option('--warmup <n>', 'steps of linear warm-up', integer(0), 0)
+    .option('--clip <x>', 'scale gradients down to this norm', number(0))
+    .option('--loss <name>', 'cross-entropy, mse, ... (default: by the data)')
+  command
+    .addOption(choice('--activation <name>', 'activation', Object.keys(ACTIVATIONS), 'relu'))
+    .option('--init <name>', `initialisation: ${INITS.join(', ')}`, init, 'pytorch')
+    .option('--layer-norm', 'layer normalisation before every activation')
+    .option(
+      '--dropout <p>',
+      'probability with which hidden units are dropped',
+      number(0, 0.999999),
+      0,
+    )
+    .option('--no-bias', 'layers without bias')
+    .addOption(
+      choice(
+        '--normalization <kind>',
+        'of the inputs',
+        ['default', 'none', 'standardize'],
+        'default',
+      ),
+    )
+    .option('--limit <n>', 'only the first N training samples', integer(1))
+    .option('--label-noise <p>', 'share of training labels replaced at random', number(0, 1), 0)
+    .option('--no-test', 'do not evaluate on the test split')
+    .option('--resume', 'go on with the run in FOLDER where it was interrupted')
+    .option('--overwrite', 'replace the run in FOLDER')
+  return withComputeOptions(command)
+}
+
+function choice(flags: string, what: string, values: string[], preset: string): Option {
+  return new Option(flags, what).choices(values).default(preset)
+}
+
+/** Everything that decides the result of a run, as `config.json` records it. */
+export interface TrainRecipe {
+  readonly loss?: LossSpec
+  readonly optimizer: OptimizerSpec
+  readonly schedule: ScheduleSpec
+  readonly epochs: number
+  readonly batch?: number
+  readonly clipNorm?: number
+  readonly precision: 'f32' | 'f64'
+}
+
+/** The flags as options of train(). */
+export function recipe(flags: TrainFlags): TrainRecipe {
+  const { epochs, batch, clip } = flags
+  return {
+    ...(flags.loss !== undefined && { loss: flags.loss as LossSpec }),
+    optimizer: optimizer(flags),
+    schedule: schedule(flags),
+    epochs,
+    ...(batch !== undefined && { batch }),
+    ...(clip !== undefined && { clipNorm: clip }),
+    precision: flags.dtype ?? 'f32',
+  }
+}
+
+function optimizer({
+  optimizer: kind,
+  momentum,
+  nesterov,
+  weightDecay,
+  ...flags
+}: TrainFlags): OptimizerSpec {
+  const adaptive = kind === 'adam' || kind === 'adamw'
+  const lr = flags.lr ?? (adaptive ? 0.001 : 0.1)
+  const decay = weightDecay === undefined ? {} : { weightDecay }
+  if (kind !== 'sgd') return { kind, lr, ...decay }
+  return { kind, lr, momentum, ...(nesterov && { nesterov }), ...decay }
+}
+
+function schedule(flags: TrainFlags): ScheduleSpec {
+  const { schedule: kind, warmup: steps, stepEvery: every, stepGamma: gamma } = flags
+  const warmup = steps > 0 ? { warmup: { steps } } : {}
+  return kind === 'step' ? { kind, every, gamma, ...warmup } : { kind, ...warmup }
+}
+
+/** The flags as options of a multilayer perceptron. */
+export function modelOptions(flags: TrainFlags): Partial<MlpOptions> {
+  const { activation, init: start, dropout, bias, layerNorm = false } = flags
+  return { activation, init: start, dropout, bias, layerNorm }
+}

@@ -1,0 +1,269 @@
+import { readdir, readFile, rm, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { type DataSet, labelNoise, load } from '../data/index.js'
+import type { Device } from '../device/device.js'
+import { LosscapeError } from '../errors.js'
+import { writeFileAtomic } from '../files/atomic.js'
+import type { Model } from '../nn/model.js'
+import { parseModel } from '../nn/parse.js'
+import type { MetricsRow } from '../train/metrics.js'
+import { createRun, openRun, type RunConfig, type RunFolder } from '../train/run-folder.js'
+import { train } from '../train/train.js'
+import { shellWord } from './options.js'
+import { requireSameFlags } from './resume-flags.js'
+import { loadRunData, type RunData } from './run-data.js'
+import type { Session } from './session.js'
+import { modelOptions, recipe, type TrainFlags, type TrainRecipe } from './train-options.js'
+
+/** A training with its data loaded, new or resumed. */
+export interface PreparedTraining {
+  readonly model: Model
+  readonly set: DataSet
+  readonly test: DataSet | null
+  readonly recipe: TrainRecipe
+  readonly seed: number
+  readonly data: RunConfig['data'] & RunData
+  readonly threads: number | undefined
+  /** The run to go on with. */
+  readonly run: RunFolder | null
+}
+
+/** What `losscape train --json` prints, and `result.json` holds. */
+export interface TrainOutcome {
+  run: string
+  status: 'completed' | 'diverged'
+  n: number
+  steps: number
+  epochs: number
+  lastFiniteLoss: number | null
+  train: { loss: number | null; accuracy: number | null } | null
+  test: { loss: number | null; accuracy: number | null } | null
+  time_ms: number
+  device: string
+}
+
+/** Steps between checkpoints at least; a checkpoint is two or three times the parameters. */
+const CHECKPOINT_STEPS = 500
+
+/** Loads what the flags ask for, or what the run to resume recorded. */
+export async function prepareTraining(
+  flags: TrainFlags,
+  explicit: ReadonlySet<string>,
+  session: Session,
+): Promise<PreparedTraining> {
+  const { signal } = session
+  if (flags.resume && (await exists(join(flags.out, 'config.json')))) {
+    const run = await openRun(flags.out)
+    requireSameFlags(run, flags, explicit)
+    const { threads, test: tested, ...recorded } = run.config.training
+    const set = await loadRunData(run, { split: 'train', signal })
+    return {
+      model: run.model,
+      set,
+      test: tested === false ? null : await loadTest(run, session),
+      recipe: recorded as unknown as TrainRecipe,
+      seed: run.config.seed,
+      data: run.config.data as RunConfig['data'] & RunData,
+      // The same thread count gives the same bits.
+      threads: flags.threads ?? (threads as number | undefined),
+      run,
+    }
+  }
+  if (flags.model === undefined && flags.hidden === undefined) {
+    throw new LosscapeError(
+      'ERR_ARGUMENT',
+      flags.resume
+        ? `${flags.out} holds no run to resume.`
+        : 'Tell the network with --model, for example --model mlp:256-64-10 for the glyphs.',
+    )
+  }
+  const { limit, seed, labelNoise: noise, data: spec, normalization } = flags
+  const clean = await load(spec, { split: 'train', limit, normalization, signal })
+  const set = noise > 0 ? labelNoise(clean, noise, seed) : clean
+  const test = flags.test ? await testSplit(spec, clean, session) : null
+  return {
+    model: modelFor(flags, set),
+    set,
+    test,
+    recipe: recipe(flags),
+    seed,
+    data: {
+      spec,
+      samples: set.size,
+      shape: set.shape,
+      classes: set.classes,
+      normalization: set.normalization,
+      ...(limit !== undefined && { limit }),
+      ...(noise > 0 && { labelNoise: noise }),
+    },
+    threads: flags.threads,
+    run: null,
+  }
+}
+
+/** Builds the model; says which widths would fit the data when these do not. */
+function modelFor(flags: TrainFlags, set: DataSet): Model {
+  const inputs = set.inputs.length / set.size
+  const outputs = set.classes ?? set.targets.length / set.size
+  const text = flags.model ?? `mlp:${[inputs, ...(flags.hidden ?? []), outputs].join('-')}`
+  const widths = /^mlp:([\d-]+)$/.exec(text)?.[1].split('-')
+  const last = Number(widths?.at(-1))
+  const twoByOne = set.classes === 2 && last === 1
+  if (widths && widths.length > 1) {
+    const tooFew = set.classes === null ? last !== outputs : last < outputs && !twoByOne
+    if (Number(widths[0]) !== inputs || tooFew) {
+      const fitting = `mlp:${[inputs, ...widths.slice(1, -1), outputs].join('-')}`
+      throw new LosscapeError(
+        'ERR_SHAPE',
+        `'${text}' does not fit '${set.name}': its samples [${set.shape}] have ${inputs} ` +
+          `elements and ${outputs} ${set.classes === null ? 'target values' : 'classes'}. ` +
+          `Use --model ${fitting}.`,
+      )
+    }
+  }
+  return parseModel(text, { input: set.shape, options: modelOptions(flags) })
+}
+
+async function testSplit(
+  spec: string,
+  train: DataSet,
+  { signal, note }: Session,
+): Promise<DataSet | null> {
+  try {
+    return await load(spec, { split: 'test', normalization: train.normalization, signal })
+  } catch (error) {
+    // The training split came from the same description: what is wrong is only the other split.
+    if (!(error instanceof LosscapeError) || error.code !== 'ERR_ARGUMENT') throw error
+    note(`No test split: ${error.message}`)
+    return null
+  }
+}
+
+async function loadTest(run: RunFolder, { signal, note }: Session): Promise<DataSet | null> {
+  try {
+    return await loadRunData(run, { split: 'test', signal })
+  } catch (error) {
+    if (!(error instanceof LosscapeError) || error.code !== 'ERR_ARGUMENT') throw error
+    note(`No test split: ${error.message}`)
+    return null
+  }
+}
+
+/** Where the run's parts go: {@link trainPrepared}. */
+export interface RunTarget {
+  out: string
+  overwrite?: boolean
+}
+
+/** Trains into the run folder. Rejects with ERR_ABORTED after a checkpoint was written. */
+export async function trainPrepared(
+  device: Device,
+  prepared: PreparedTraining,
+  { out, overwrite = false }: RunTarget,
+  session: Session,
+): Promise<TrainOutcome> {
+  const { model, set, test, recipe, seed } = prepared
+  const begin = performance.now()
+  const finished = prepared.run && (await readOutcome(prepared.run))
+  if (finished) {
+    session.note(`${out} is complete: nothing to resume.`)
+    return finished
+  }
+  const run = prepared.run ?? (await newRun(out, overwrite, device, prepared))
+  const checkpoint = prepared.run ? await run.resume() : null
+  if (prepared.run && !checkpoint) await rm(run.file('metrics.jsonl'), { force: true })
+  session.resume = `losscape train --resume --out ${shellWord(out)}`
+  if (checkpoint) session.note(`Resuming ${out} at step ${checkpoint.step}.`)
+
+  const bar = session.progress('train')
+  const batch = Math.min(recipe.batch ?? 128, set.size)
+  let tested = ''
+  const result = await train(device, model, set, {
+    ...recipe,
+    seed,
+    test: test ?? undefined,
+    resume: checkpoint ?? undefined,
+    checkpointEvery: Math.max(CHECKPOINT_STEPS, Math.ceil(set.size / batch)),
+    onCheckpoint: (state) => run.saveCheckpoint(state),
+    async onMetrics(row) {
+      await run.appendMetrics(row)
+      if (row.split === 'test') tested = `, test ${describe(row)}`
+    },
+    onProgress: ({ step, steps, epoch, loss }) =>
+      bar.update(step, steps, `epoch ${epoch.toFixed(1)}, loss ${loss.toPrecision(3)}${tested}`),
+    signal: session.signal,
+  })
+  await run.saveParameters(result.params)
+  const rows = await run.readMetrics()
+  const outcome: TrainOutcome = {
+    run: out,
+    status: result.status,
+    n: model.size,
+    steps: result.steps,
+    epochs: rows.at(-1)?.epoch ?? 0,
+    lastFiniteLoss: result.lastFiniteLoss,
+    train: lastOf(rows, 'train'),
+    test: lastOf(rows, 'test'),
+    time_ms: performance.now() - begin,
+    device: device.name,
+  }
+  await writeFileAtomic(run.file(RESULT), `${JSON.stringify(outcome, null, 2)}\n`)
+  await rm(run.file('checkpoint.safetensors'), { force: true })
+  bar.finish(summary(outcome))
+  return outcome
+}
+
+const RESULT = 'result.json'
+
+async function newRun(
+  out: string,
+  overwrite: boolean,
+  device: Device,
+  { model, data, recipe, seed, test }: PreparedTraining,
+): Promise<RunFolder> {
+  const training = { ...recipe, test: test !== null, threads: device.threads }
+  const run = await createRun(out, { model, data, training, seed, overwrite })
+  // What an earlier run left would be taken for results of this one.
+  for (const name of await readdir(out)) {
+    if (name === RESULT || /^spectrum.*\.json$/.test(name)) await rm(join(out, name))
+  }
+  return run
+}
+
+async function readOutcome(run: RunFolder): Promise<TrainOutcome | null> {
+  try {
+    return JSON.parse(await readFile(run.file(RESULT), 'utf8')) as TrainOutcome
+  } catch {
+    return null
+  }
+}
+
+function lastOf(rows: readonly MetricsRow[], split: 'train' | 'test'): TrainOutcome['train'] {
+  const row = rows.findLast((candidate) => candidate.split === split)
+  return row ? { loss: row.loss, accuracy: row.accuracy } : null
+}
+
+function describe({ loss, accuracy }: { loss: number | null; accuracy: number | null }): string {
+  const parts = [`loss ${loss?.toPrecision(4) ?? 'not finite'}`]
+  if (accuracy !== null) parts.push(`accuracy ${(100 * accuracy).toFixed(2)} %`)
+  return parts.join(', ')
+}
+
+/** One line about a training. */
+export function summary(outcome: TrainOutcome): string {
+  const parts = [
+    outcome.status === 'diverged'
+      ? `diverged at step ${outcome.steps} (last finite loss ${outcome.lastFiniteLoss})`
+      : `${outcome.steps} steps`,
+  ]
+  if (outcome.train) parts.push(`train ${describe(outcome.train)}`)
+  if (outcome.test) parts.push(`test ${describe(outcome.test)}`)
+  return parts.join('; ')
+}
+
+async function exists(path: string): Promise<boolean> {
+  return stat(path).then(
+    () => true,
+    () => false,
+  )
+}
