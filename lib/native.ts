@@ -136,7 +136,7 @@ export interface NativeOperator {
     options?: JobOptions & { onProgress?: (done: number, total: number) => void },
   ): Promise<void>
   /** Forgets kept tensors, so that the next product runs the primal part again. */
-  invalidate(): void
+  invalidate(options?: JobOptions): Promise<void>
   readonly keptBytes: number
   dispose(): void
 }
@@ -193,7 +193,7 @@ export interface NativeLanczos {
   readBasis(row: number, target: Float32Array | Float64Array, options?: JobOptions): Promise<void>
   writeBasis(row: number, source: Float32Array | Float64Array, options?: JobOptions): Promise<void>
   /** Puts back alpha, beta and counters after the basis rows were written (resume). */
-  restore(state: LanczosState): void
+  restore(state: LanczosState, options?: JobOptions): Promise<void>
   /** out[k] = sum_j coefficients[k * steps + j] * V[j]; k vectors of storage elements. */
   combine(
     coefficients: Float64Array,
