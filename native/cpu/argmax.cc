@@ -64,10 +64,10 @@ class Argmax final : public Kernel {
     T best = x[0];
     int32_t index = 0;
     for (int64_t i = 1; i < size_; ++i) {
-      if (Beats(x[i], best)) {
-        best = x[i];
-        index = static_cast<int32_t>(i);
-      }
+      // Without a branch: which element wins is a guess that fails often.
+      const bool beats = Beats(x[i], best);
+      best = beats ? x[i] : best;
+      index = beats ? static_cast<int32_t>(i) : index;
     }
     return index;
   }

@@ -52,9 +52,9 @@ class Gather final : public Kernel {
     if (rowBytes_ == 0) return;
     ParallelFor(args.threads, count_, std::max<int64_t>(1, kGrainBytes / rowBytes_),
                 [&](int64_t begin, int64_t end, int) {
-                  // Copies of single elements have a size the compiler knows.
-                  if (rowBytes_ == 4) return Elements<uint32_t>(x, index, y, begin, end);
-                  if (rowBytes_ == 8) return Elements<uint64_t>(x, index, y, begin, end);
+                  // Copies of short rows have a size the compiler knows.
+                  if (rowBytes_ == 4) return Rows<4>(x, index, y, begin, end);
+                  if (rowBytes_ == 8) return Rows<8>(x, index, y, begin, end);
                   for (int64_t i = begin; i < end; ++i) {
                     std::memcpy(y + i * rowBytes_, x + index[i] * rowBytes_, rowBytes_);
                   }
@@ -62,11 +62,11 @@ class Gather final : public Kernel {
   }
 
  private:
-  template <typename T>
-  static void Elements(const char* x, const int32_t* index, char* y, int64_t begin, int64_t end) {
-    const T* from = reinterpret_cast<const T*>(x);
-    T* to = reinterpret_cast<T*>(y);
-    for (int64_t i = begin; i < end; ++i) to[i] = from[index[i]];
+  template <int kBytes>
+  static void Rows(const char* x, const int32_t* index, char* y, int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      std::memcpy(y + i * kBytes, x + int64_t{index[i]} * kBytes, kBytes);
+    }
   }
 
   int64_t rows_, count_, rowBytes_;

@@ -102,7 +102,7 @@ Accumulator<T, kKind> Row(const T* x, int64_t n) {
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   A total = ReduceIdentity<T, kKind>();
   int64_t i = 0;
-  if (n >= 4 * lanes) {
+  if (n >= lanes) {
     // Four chains hide the latency of an addition.
     V s0 = hn::Set(d, total), s1 = s0, s2 = s0, s3 = s0;
     for (; i + 4 * lanes <= n; i += 4 * lanes) {
@@ -111,6 +111,7 @@ Accumulator<T, kKind> Row(const T* x, int64_t n) {
       s2 = Combine<kKind>(s2, LoadAs(d, x + i + 2 * lanes));
       s3 = Combine<kKind>(s3, LoadAs(d, x + i + 3 * lanes));
     }
+    for (; i + lanes <= n; i += lanes) s0 = Combine<kKind>(s0, LoadAs(d, x + i));
     s0 = Combine<kKind>(Combine<kKind>(s0, s1), Combine<kKind>(s2, s3));
     HWY_ALIGN A line[HWY_MAX_BYTES / sizeof(A)] = {};
     hn::Store(s0, d, line);

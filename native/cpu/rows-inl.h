@@ -37,6 +37,10 @@ void ParallelRows(int threads, int64_t rows, int64_t columns, int64_t work, F&& 
 
 #include <hwy/highway.h>
 
+#include <algorithm>
+#include <limits>
+#include <type_traits>
+
 HWY_BEFORE_NAMESPACE();
 namespace losscape {
 namespace HWY_NAMESPACE {
@@ -50,11 +54,53 @@ constexpr int64_t kChain = 64;
 template <typename T>
 using RowTag = hn::CappedTag<T, kTileRowBytes / sizeof(T)>;
 
+#if HWY_TARGET == HWY_SCALAR
+constexpr bool kHasFour = false;
+#else
+constexpr bool kHasFour = true;
+#endif
+
+// to [4, 4] = from [4, 4] transposed, rows `strideFrom` and `strideTo` floats apart.
+HWY_INLINE void TransposeFour(const float* from, int64_t strideFrom, float* to, int64_t strideTo) {
+#if HWY_TARGET != HWY_SCALAR
+  const hn::FixedTag<float, 4> d;
+  const hn::FixedTag<double, 2> pairs;
+  const auto r0 = hn::LoadU(d, from);
+  const auto r1 = hn::LoadU(d, from + strideFrom);
+  const auto r2 = hn::LoadU(d, from + 2 * strideFrom);
+  const auto r3 = hn::LoadU(d, from + 3 * strideFrom);
+  const auto low01 = hn::BitCast(pairs, hn::InterleaveLower(d, r0, r1));
+  const auto low23 = hn::BitCast(pairs, hn::InterleaveLower(d, r2, r3));
+  const auto high01 = hn::BitCast(pairs, hn::InterleaveUpper(d, r0, r1));
+  const auto high23 = hn::BitCast(pairs, hn::InterleaveUpper(d, r2, r3));
+  hn::StoreU(hn::BitCast(d, hn::InterleaveLower(pairs, low01, low23)), d, to);
+  hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(pairs, low01, low23)), d, to + strideTo);
+  hn::StoreU(hn::BitCast(d, hn::InterleaveLower(pairs, high01, high23)), d, to + 2 * strideTo);
+  hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(pairs, high01, high23)), d, to + 3 * strideTo);
+#else
+  for (int r = 0; r < 4; ++r) {
+    for (int c = 0; c < 4; ++c) to[c * strideTo + r] = from[r * strideFrom + c];
+  }
+#endif
+}
+
 // tile [C, lanes] of x [rows, C]; lanes behind `rows` repeat the last row.
 template <class D, typename T = hn::TFromD<D>>
 HWY_INLINE void LoadTile(D d, const T* HWY_RESTRICT x, int64_t rows, int64_t columns,
                          T* HWY_RESTRICT tile) {
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  if constexpr (kHasFour && std::is_same_v<T, float>) {
+    if (rows == lanes && columns >= 4) {
+      for (int64_t l = 0; l < lanes; l += 4) {
+        for (int64_t c = 0; c < columns; c += 4) {
+          // The last four overlap the ones before.
+          const int64_t at = std::min(c, columns - 4);
+          TransposeFour(x + l * columns + at, columns, tile + at * lanes + l, lanes);
+        }
+      }
+      return;
+    }
+  }
   for (int64_t l = 0; l < lanes; ++l) {
     const T* row = x + (l < rows ? l : rows - 1) * columns;
     for (int64_t c = 0; c < columns; ++c) tile[c * lanes + l] = row[c];
@@ -66,6 +112,17 @@ template <class D, typename T = hn::TFromD<D>>
 HWY_INLINE void StoreTile(D d, const T* HWY_RESTRICT tile, int64_t rows, int64_t columns,
                           T* HWY_RESTRICT x) {
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  if constexpr (kHasFour && std::is_same_v<T, float>) {
+    if (rows == lanes && columns >= 4) {
+      for (int64_t l = 0; l < lanes; l += 4) {
+        for (int64_t c = 0; c < columns; c += 4) {
+          const int64_t at = std::min(c, columns - 4);
+          TransposeFour(tile + at * lanes + l, lanes, x + l * columns + at, columns);
+        }
+      }
+      return;
+    }
+  }
   for (int64_t l = 0; l < rows; ++l) {
     T* row = x + l * columns;
     for (int64_t c = 0; c < columns; ++c) row[c] = tile[c * lanes + l];

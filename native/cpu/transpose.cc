@@ -34,22 +34,31 @@ void Tile(const uint32_t* x, int64_t strideX, uint32_t* y, int64_t strideY, int6
   const hn::FixedTag<uint32_t, 4> d;
   const hn::FixedTag<uint64_t, 2> d64;
   const int64_t wholeRows = rows / 4 * 4, wholeColumns = columns / 4 * 4;
-  for (int64_t r = 0; r < wholeRows; r += 4) {
-    for (int64_t c = 0; c < wholeColumns; c += 4) {
-      const uint32_t* from = x + r * strideX + c;
-      const auto r0 = hn::LoadU(d, from);
-      const auto r1 = hn::LoadU(d, from + strideX);
-      const auto r2 = hn::LoadU(d, from + 2 * strideX);
-      const auto r3 = hn::LoadU(d, from + 3 * strideX);
-      const auto low01 = hn::BitCast(d64, hn::InterleaveLower(d, r0, r1));
-      const auto low23 = hn::BitCast(d64, hn::InterleaveLower(d, r2, r3));
-      const auto high01 = hn::BitCast(d64, hn::InterleaveUpper(d, r0, r1));
-      const auto high23 = hn::BitCast(d64, hn::InterleaveUpper(d, r2, r3));
-      uint32_t* to = y + c * strideY + r;
-      hn::StoreU(hn::BitCast(d, hn::InterleaveLower(d64, low01, low23)), d, to);
-      hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(d64, low01, low23)), d, to + strideY);
-      hn::StoreU(hn::BitCast(d, hn::InterleaveLower(d64, high01, high23)), d, to + 2 * strideY);
-      hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(d64, high01, high23)), d, to + 3 * strideY);
+  auto four = [&](int64_t r, int64_t c) {
+    const uint32_t* from = x + r * strideX + c;
+    const auto r0 = hn::LoadU(d, from);
+    const auto r1 = hn::LoadU(d, from + strideX);
+    const auto r2 = hn::LoadU(d, from + 2 * strideX);
+    const auto r3 = hn::LoadU(d, from + 3 * strideX);
+    const auto low01 = hn::BitCast(d64, hn::InterleaveLower(d, r0, r1));
+    const auto low23 = hn::BitCast(d64, hn::InterleaveLower(d, r2, r3));
+    const auto high01 = hn::BitCast(d64, hn::InterleaveUpper(d, r0, r1));
+    const auto high23 = hn::BitCast(d64, hn::InterleaveUpper(d, r2, r3));
+    uint32_t* to = y + c * strideY + r;
+    hn::StoreU(hn::BitCast(d, hn::InterleaveLower(d64, low01, low23)), d, to);
+    hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(d64, low01, low23)), d, to + strideY);
+    hn::StoreU(hn::BitCast(d, hn::InterleaveLower(d64, high01, high23)), d, to + 2 * strideY);
+    hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(d64, high01, high23)), d, to + 3 * strideY);
+  };
+  // With strides of a power of two all rows share one set of an 8-way cache: write eight lines to
+  // their end before going on.
+  for (int64_t r0 = 0; r0 < wholeRows; r0 += 16) {
+    const int64_t endR = std::min(r0 + 16, wholeRows);
+    for (int64_t c0 = 0; c0 < wholeColumns; c0 += 8) {
+      const int64_t endC = std::min(c0 + 8, wholeColumns);
+      for (int64_t r = r0; r < endR; r += 4) {
+        for (int64_t c = c0; c < endC; c += 4) four(r, c);
+      }
     }
   }
   Tile<uint32_t>(x + wholeColumns, strideX, y + wholeColumns * strideY, strideY, wholeRows,
