@@ -51,11 +51,17 @@ export { type TridiagonalEigen, tridiagonalEigen } from './curvature/tridiagonal
 export type { DataSet, LoadOptions, Normalization } from './data/index.js'
 // Data sets.
 export * as data from './data/index.js'
+export { chromeTrace, type TraceEvent } from './device/chrome-trace.js'
 // Devices and running programs on them.
 export { type Device, type OpenOptions, open } from './device/device.js'
-export { compile, type Executable, type ExecutableOptions } from './device/executable.js'
+export {
+  compile,
+  type Executable,
+  type ExecutableOptions,
+  type ExecutableReport,
+} from './device/executable.js'
 export { type ErrorCode, LosscapeError } from './errors.js'
-export type { NativeInfo, NativeMemory, NumericArray } from './native.js'
+export type { NativeInfo, NativeMemory, NumericArray, OperationProfile } from './native.js'
 export type {
   Activation,
   FloatVector,

@@ -24,6 +24,8 @@ export interface CurvatureOptions {
   readonly precision?: Precision
   /** The block of these parameters: a pattern (`layers.0.*,!*.bias`) or names. Default all. */
   readonly params?: string | readonly string[]
+  /** λ of a penalty (λ/2) ||θ||² whose curvature λ I is added; not to the remainder. Default 0. */
+  readonly weightDecay?: number
   /** 'mean' over the samples (default) or their 'sum'. */
   readonly reduction?: 'mean' | 'sum'
   /** Bytes that may be kept per data set to skip the primal pass. Default 2 GiB. */
@@ -89,7 +91,9 @@ function networkOperator(
   const precision = options.precision ?? 'f32'
   const batch = chunkSize(options.batch ?? 1024, set.size)
   const block = selectBlock(model, options.params)
-  const setting: CurvatureSetting = { model, loss, set, batch, selected: block.selected }
+  const chunks = Math.ceil(set.size / batch)
+  const shift = kind === 'remainder' ? 0 : (decayOf(options) * set.size) / chunks
+  const setting: CurvatureSetting = { model, loss, set, batch, selected: block.selected, shift }
 
   const owned: { dispose(): void }[] = []
   try {
@@ -112,6 +116,16 @@ function networkOperator(
     for (const item of owned) item.dispose()
     throw error
   }
+}
+
+function decayOf({ weightDecay = 0 }: CurvatureOptions): number {
+  if (!(Number.isFinite(weightDecay) && weightDecay >= 0)) {
+    throw new LosscapeError(
+      'ERR_ARGUMENT',
+      `weightDecay must be a non-negative number, got ${weightDecay}.`,
+    )
+  }
+  return weightDecay
 }
 
 function selectBlock(

@@ -8,7 +8,7 @@ import { jvpProgram } from '../program/jvp.js'
 import { type Linearized, splitLinear } from '../program/linearize.js'
 import { simplify } from '../program/passes/index.js'
 import type { Tensor } from '../program/tensor.js'
-import { outputList, type TracedFunction, trace } from '../program/trace.js'
+import { inline, outputList, type TracedFunction, trace } from '../program/trace.js'
 import type { Program, TensorType } from '../program/types.js'
 import { gradProgram } from '../program/vjp.js'
 
@@ -22,6 +22,8 @@ export interface CurvatureSetting {
   readonly batch: number
   /** Per parameter tensor: part of the matrix (a block by name), or held fixed. */
   readonly selected: readonly boolean[]
+  /** Multiple of the identity added to the batch's matrix. Default 0. */
+  readonly shift?: number
 }
 
 /** Inputs in order: parameters, samples, targets, weights. */
@@ -67,11 +69,20 @@ export function gradientProgram(setting: CurvatureSetting): Program {
 
 /** The product with the sum over a batch of the chosen matrix, split at the vector. */
 export function curvatureProgram(kind: CurvatureKind, setting: CurvatureSetting): Linearized {
-  const program = kind === 'hessian' ? hessianProgram(setting) : splitProgram(kind, setting)
+  const plain = kind === 'hessian' ? hessianProgram(setting) : splitProgram(kind, setting)
   const primal = setting.selected.length + 3
+  const program = setting.shift ? shifted(plain, primal, setting.shift) : plain
   return splitLinear(
     program,
     program.inputs.map((_, i) => i >= primal),
+  )
+}
+
+/** A v + shift v, where the vector v is the inputs from `first` on. */
+function shifted(program: Program, first: number, shift: number): Program {
+  return trace(
+    (...args) => inline(program, args).map((av, i) => ops.add(av, ops.mul(args[first + i], shift))),
+    program.inputs,
   )
 }
 

@@ -1,6 +1,8 @@
 import { LosscapeError } from '../errors.js'
-import type { NativeBuffer, NumericArray } from '../native.js'
+import type { NativeBuffer, NumericArray, OperationProfile } from '../native.js'
 import { runDtype } from '../program/encode.js'
+import { lower } from '../program/passes/index.js'
+import { formatProgram } from '../program/print.js'
 import { elements } from '../program/shape.js'
 import { type DType, formatType, type Program, type Value } from '../program/types.js'
 import { compileProgram } from './compile.js'
@@ -10,6 +12,17 @@ import { withSignal } from './native-call.js'
 export interface ExecutableOptions {
   /** Precision of the floating-point values. Default 'f32'. */
   readonly precision?: 'f32' | 'f64'
+}
+
+/** What {@link Executable.inspect} tells. */
+export interface ExecutableReport {
+  /** The lowered program, one line per operation. */
+  readonly program: string
+  /** One line per operation: index, name, arena offset and bytes of its results. */
+  readonly plan: readonly string[]
+  /** Bytes of the arena after liveness planning, and without any reuse. */
+  readonly arenaBytes: number
+  readonly unplannedBytes: number
 }
 
 /** A program of one's own, ready to run on a device; see {@link compile}. */
@@ -37,26 +50,63 @@ export class Executable {
    * Runs the program: one array of numbers (row-major) per input, one typed array per output
    * (Float32Array or Float64Array by the precision, Int32Array, Uint8Array). Runs may overlap.
    *
-   * @throws ERR_SHAPE, ERR_DISPOSED, ERR_ABORTED
+   * @param options.anomaly check every operation's result for NaN (slow)
+   * @throws ERR_SHAPE, ERR_DISPOSED, ERR_ABORTED; with `anomaly` ERR_NOT_FINITE naming the first
+   * operation that made a NaN
    */
   async run(
     inputs: readonly ArrayLike<number>[],
-    options: { signal?: AbortSignal } = {},
+    options: { signal?: AbortSignal; anomaly?: boolean } = {},
   ): Promise<NumericArray[]> {
+    return (await this.execute(inputs, options)).results
+  }
+
+  /**
+   * Runs the program once and times every operation of its lowered form; see {@link chromeTrace}.
+   *
+   * @throws as `run` does
+   */
+  async profile(
+    inputs: readonly ArrayLike<number>[],
+    options: { signal?: AbortSignal } = {},
+  ): Promise<readonly OperationProfile[]> {
+    return (await this.execute(inputs, { ...options, profile: true })).profile ?? []
+  }
+
+  /** What was compiled: the lowered program, the place of every result, bytes of the arena. */
+  inspect(): ExecutableReport {
     if (this.disposed) throw new LosscapeError('ERR_DISPOSED', 'The executable has been disposed.')
+    return {
+      program: formatProgram(lower(this.program)),
+      plan: this.native.describe(),
+      arenaBytes: this.native.arenaBytes,
+      unplannedBytes: this.native.unplannedBytes,
+    }
+  }
+
+  private async execute(
+    inputs: readonly ArrayLike<number>[],
+    options: { signal?: AbortSignal; anomaly?: boolean; profile?: boolean },
+  ): Promise<{ results: NumericArray[]; profile?: OperationProfile[] }> {
+    if (this.disposed) throw new LosscapeError('ERR_DISPOSED', 'The executable has been disposed.')
+    const { signal, anomaly, profile } = options
     const arrays = this.typedInputs(inputs)
     const results = this.program.outputs.map((value) =>
       allocate(runDtype(value.dtype, this.precision), elements(value.shape)),
     )
-    await withSignal(this.device.binding, options.signal, async (token) => {
+    const timings = await withSignal(this.device.binding, signal, async (token) => {
       // Queued together and in order, so that overlapping runs do not see each other's buffers.
-      await Promise.all([
-        ...arrays.map((array, i) => this.inputs[i].write(0, array, { token })),
-        this.native.run(this.inputs.map(view), this.outputs.map(view), { token }),
-        ...results.map((array, i) => this.outputs[i].read(0, array, { token })),
-      ])
+      const written = arrays.map((array, i) => this.inputs[i].write(0, array, { token }))
+      const ran = this.native.run(this.inputs.map(view), this.outputs.map(view), {
+        token,
+        anomaly,
+        profile,
+      })
+      const read = results.map((array, i) => this.outputs[i].read(0, array, { token }))
+      const [timed] = await Promise.all([ran, ...written, ...read])
+      return timed
     })
-    return results
+    return { results, profile: timings ?? undefined }
   }
 
   dispose(): void {

@@ -116,6 +116,16 @@ describe('closed forms', () => {
     expect(values[0]).toBeGreaterThan(-1e-12 * values[values.length - 1])
   })
 
+  it('weight decay shifts the spectrum by λ exactly', async () => {
+    const { model, set, params } = MODEL_CASES[1]
+    const spectrum = async (weightDecay: number) => {
+      using h = hessian(device, model, params, set, { precision: 'f64', batch: 5, weightDecay })
+      return (await exactSpectrum(h)).values
+    }
+    const [plain, decayed] = [await spectrum(0), await spectrum(0.25)]
+    for (const [i, value] of plain.entries()) expect(decayed[i]).toBeCloseTo(value + 0.25, 12)
+  })
+
   it('(uv - 1)² / 2', async () => {
     const test = MODEL_CASES[MODEL_CASES.length - 1]
     const set = {
