@@ -206,7 +206,8 @@ defineOperation({
 
 /** The box of the given sizes that begins at `start`. */
 export function slice(x: Tensor, start: Shape, sizes: Shape): Tensor {
-  return sameShape(sizes, x.shape) ? x : emitOne('slice', [x], { start, sizes })
+  const whole = sameShape(sizes, x.shape) && start.every((s) => s === 0)
+  return whole ? x : emitOne('slice', [x], { start, sizes })
 }
 
 defineOperation({
