@@ -7,6 +7,7 @@ import { writeFileAtomic } from '../files/atomic.js'
 import type { Model } from '../nn/model.js'
 import { parseModel } from '../nn/parse.js'
 import type { MetricsRow } from '../train/metrics.js'
+import { resolvePlan } from '../train/options.js'
 import { createRun, openRun, type RunConfig, type RunFolder } from '../train/run-folder.js'
 import { train } from '../train/train.js'
 import { shellWord } from './options.js'
@@ -169,6 +170,8 @@ export async function trainPrepared(
     session.note(`${out} is complete: nothing to resume.`)
     return finished
   }
+  // What does not fit is told before there is a folder.
+  resolvePlan(model, set, { ...recipe, seed, test: test ?? undefined })
   const run = prepared.run ?? (await newRun(out, overwrite, device, prepared))
   const checkpoint = prepared.run ? await run.resume() : null
   if (prepared.run && !checkpoint) await rm(run.file('metrics.jsonl'), { force: true })
