@@ -41,7 +41,7 @@ export function command(): Command {
     .option('--runs <folder>', 'folder of the run folders', 'runs/demo')
     .option('--epochs <n>', 'passes over the training data', integer(1), 5)
     .option('--limit <n>', 'training samples at most', integer(1), 10_000)
-    .option('--samples <n>', 'samples of the spectra at most', integer(1), 2000)
+    .option('--samples <n>', 'samples of the spectra at most', integer(1), 1000)
     .option('--seed <n>', 'of everything random', integer(0), 0)
   return withOutputOptions(withComputeOptions(base))
     .addHelpText(
@@ -105,7 +105,8 @@ async function oneNetwork(
     ...flags,
     out,
     activation,
-    lr: 0.05,
+    optimizer: 'adam',
+    lr: 0.005,
     schedule: 'cosine',
     hidden,
   }

@@ -1,8 +1,8 @@
-import { writeFileSync } from 'node:fs'
+import { cpSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { describe, expect, it } from 'vitest'
-import { losscape, losscapeJson, node, temporaryFolder } from './support.js'
+import { losscape, losscapeJson, node, root, temporaryFolder } from './support.js'
 
 const folder = temporaryFolder()
 
@@ -99,6 +99,25 @@ describe('losscape doctor', () => {
     expect(verbose.stderr).toMatch(/^ +at /m)
     const debug = await losscape(['doctor'], { env: { ...env, LOSSCAPE_DEBUG: '1' } })
     expect(debug.stderr).toMatch(/^ +at /m)
+  })
+})
+
+describe('losscape bench', () => {
+  it('hands its arguments to the harness of the repository', async () => {
+    const { status, stdout } = await losscape(['bench', '--list'])
+    expect(status).toBe(0)
+    expect(stdout).toMatch(/^lanczos\/reorth /m)
+  })
+
+  it('in the package says where the benchmarks are', async () => {
+    const installed = join(folder, 'installed')
+    cpSync(join(root, 'dist'), join(installed, 'dist'), { recursive: true })
+    cpSync(join(root, 'package.json'), join(installed, 'package.json'))
+    symlinkSync(join(root, 'node_modules'), join(installed, 'node_modules'))
+    const main = join(installed, 'dist', 'cli', 'main.js')
+    const { status, stderr } = await node([main, 'bench', 'hvp'])
+    expect(status).toBe(1)
+    expect(stderr).toContain('npm run bench -- hvp')
   })
 })
 

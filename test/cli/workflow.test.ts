@@ -217,3 +217,18 @@ describe('report', () => {
     expect(stderr).toMatch(/ERR_FORMAT: .*spectrum\.json.*'n'/)
   })
 })
+
+it('demo trains, analyses and reports three networks', async () => {
+  const out = join(folder, 'demo report')
+  const small = ['--epochs', '1', '--samples', '40', '--runs', join(folder, 'demo'), '--out', out]
+  const { status, stdout, stderr } = await losscape(['demo', '--data', data, ...small])
+  expect(status).toBe(0)
+  expect(stdout).toMatch(/^network +n +test accuracy/m)
+  for (const name of ['narrow', 'wide', 'wide-tanh']) {
+    expect(stdout).toMatch(new RegExp(`^${name} +[\\d,]+ +\\d+\\.\\d\\d %`, 'm'))
+    expect(existsSync(join(folder, 'demo', name, 'spectrum.json'))).toBe(true)
+  }
+  expect(stdout).toContain(`Report: ${join(out, 'index.html')}`)
+  expect(stderr).toMatch(/^spectrum: n = /m)
+  expect(readFileSync(join(out, 'index.html'), 'utf8')).toContain('wide-tanh')
+})
