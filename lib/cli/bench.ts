@@ -16,7 +16,6 @@ export function command(): Command {
     .argument('[arguments...]', 'suites or cases, and options of the harness')
     .allowUnknownOption()
     .helpOption(false)
-    .addHelpText('after', "\nThe harness has its own help: 'losscape bench --help' in a clone.")
     .action((args: string[]) => runSession({}, () => bench(args)))
 }
 

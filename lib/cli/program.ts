@@ -51,8 +51,13 @@ export async function run(argv: readonly string[]): Promise<void> {
   for (const [name, { summary, load }] of Object.entries(COMMANDS)) {
     const command =
       name === wanted ? (await load()).command() : new Command(name).allowUnknownOption()
-    program.addCommand(command.copyInheritedSettings(program).name(name).summary(summary))
-    command.showHelpAfterError(`Run 'losscape ${name} --help' for options and examples.`)
+    command
+      .name(name)
+      .summary(summary)
+      .exitOverride()
+      .configureOutput(program.configureOutput())
+      .showHelpAfterError(`Run 'losscape ${name} --help' for options and examples.`)
+    program.addCommand(command)
   }
   try {
     await program.parseAsync(argv, { from: 'user' })

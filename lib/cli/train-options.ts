@@ -62,7 +62,7 @@ export function withTrainOptions(command: Command): Command {
   command
     .requiredOption('--out <folder>', 'the run folder')
     .option('--model <model>', 'widths of a multilayer perceptron, such as mlp:784-256-256-10')
-    .option('--data <spec>', 'data set (losscape train --help lists them)', 'glyphs')
+    .option('--data <spec>', 'data set, see below', 'glyphs')
     .option('--epochs <n>', 'passes over the data', integer(1), 1)
     .option('--batch <n>', 'samples per step (default: 128, or all with gd)', integer(1))
     .option('--seed <n>', 'of start vector, order and dropout', integer(0), 0)
@@ -106,8 +106,8 @@ export function withTrainOptions(command: Command): Command {
     .option('--limit <n>', 'only the first N training samples', integer(1))
     .option('--label-noise <p>', 'share of training labels replaced at random', number(0, 1), 0)
     .option('--no-test', 'do not evaluate on the test split')
-    .option('--resume', 'go on with the run in FOLDER where it was interrupted')
-    .option('--overwrite', 'replace the run in FOLDER')
+    .option('--resume', 'go on with the run in the folder where it was interrupted')
+    .option('--overwrite', 'replace the run in the folder')
   return withComputeOptions(command)
 }
 

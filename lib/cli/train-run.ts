@@ -190,7 +190,7 @@ export async function trainPrepared(
     onCheckpoint: (state) => run.saveCheckpoint(state),
     async onMetrics(row) {
       await run.appendMetrics(row)
-      if (row.split === 'test') tested = `, test ${describe(row)}`
+      if (row.split === 'test') tested = `, test ${shortly(row)}`
     },
     onProgress: ({ step, steps, epoch, loss }) =>
       bar.update(step, steps, `epoch ${epoch.toFixed(1)}, loss ${loss.toPrecision(3)}${tested}`),
@@ -250,6 +250,11 @@ function describe({ loss, accuracy }: { loss: number | null; accuracy: number | 
   const parts = [`loss ${loss?.toPrecision(4) ?? 'not finite'}`]
   if (accuracy !== null) parts.push(`accuracy ${(100 * accuracy).toFixed(2)} %`)
   return parts.join(', ')
+}
+
+/** The one number that fits beside a progress bar. */
+function shortly({ loss, accuracy }: MetricsRow): string {
+  return accuracy === null ? loss.toPrecision(3) : `${(100 * accuracy).toFixed(1)} %`
 }
 
 /** One line about a training. */

@@ -104,9 +104,9 @@ describe('losscape doctor', () => {
 
 describe('losscape bench', () => {
   it('hands its arguments to the harness of the repository', async () => {
-    const { status, stdout } = await losscape(['bench', '--list'])
+    const { status, stdout } = await losscape(['bench', '--help'])
     expect(status).toBe(0)
-    expect(stdout).toMatch(/^lanczos\/reorth /m)
+    expect(stdout).toContain('--peer PYTHON')
   })
 
   it('in the package says where the benchmarks are', async () => {
