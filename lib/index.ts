@@ -1,3 +1,4 @@
+// biome-ignore-all assist/source/organizeImports: grouped for readers.
 /**
  * Loss landscapes of neural networks: programs that can be transformed, models and their training,
  * Hessian operators and their spectra. Plots and reports are in `losscape/report`.
@@ -16,7 +17,77 @@
  * @module
  */
 
+// Devices, and programs of one's own on them.
+export { type Device, type OpenOptions, open } from './device/device.js'
+export {
+  compile,
+  type Executable,
+  type ExecutableOptions,
+  type ExecutableReport,
+} from './device/executable.js'
+export { chromeTrace, type TraceEvent } from './device/chrome-trace.js'
+export type { NativeInfo, NativeMemory, NumericArray, OperationProfile } from './native.js'
+export { type ErrorCode, LosscapeError } from './errors.js'
+
+// Data sets.
+export * as data from './data/index.js'
+export type { DataSet, LoadOptions, Normalization } from './data/index.js'
+
+// Models.
+export * as models from './nn/index.js'
+export type {
+  Activation,
+  FloatVector,
+  LossSpec,
+  MlpOptions,
+  Model,
+  ModelDefinition,
+  ParameterLayout,
+  TensorMap,
+} from './nn/index.js'
+
+// Training, evaluation, prediction, run folders.
+export {
+  type Checkpoint,
+  createRun,
+  type EvaluateOptions,
+  type Evaluation,
+  evaluate,
+  loadCheckpoint,
+  loadModel,
+  type MetricsRow,
+  type OptimizerSpec,
+  openRun,
+  type Predictor,
+  type PredictorOptions,
+  predictor,
+  type RunConfig,
+  type RunFolder,
+  type ScheduleSpec,
+  saveCheckpoint,
+  saveModel,
+  type TrainOptions,
+  type TrainProgress,
+  type TrainResult,
+  train,
+} from './train/index.js'
+
+// Curvature: operators.
+export { type CurvatureOptions, gaussNewton, hessian, remainder } from './curvature/network.js'
+export { denseOperator, operatorFrom, type ProductFunction } from './curvature/operators.js'
 export { checkOperator, type OperatorCheck } from './curvature/check.js'
+export type { DeviceOperator } from './curvature/native-operator.js'
+export type { LinearOperator, Precision, ProductOptions } from './curvature/operator.js'
+
+// Curvature: algorithms, for any operator.
+export {
+  type EigenResult,
+  type LanczosOptions,
+  type LanczosProgress,
+  lanczos,
+} from './curvature/lanczos.js'
+export { type SlqOptions, type SlqProgress, type SlqResult, slq } from './curvature/slq.js'
+export { hutchinsonTrace, type TraceOptions, type TraceResult } from './curvature/trace.js'
 export {
   type DenseMatrix,
   denseMatrix,
@@ -33,47 +104,8 @@ export {
   symmetricLogDensity,
   wasserstein1,
 } from './curvature/density.js'
-// Curvature: algorithms, for any operator.
-export {
-  type EigenResult,
-  type LanczosOptions,
-  type LanczosProgress,
-  lanczos,
-} from './curvature/lanczos.js'
-export type { DeviceOperator } from './curvature/native-operator.js'
-// Curvature: operators.
-export { type CurvatureOptions, gaussNewton, hessian, remainder } from './curvature/network.js'
-export type { LinearOperator, Precision, ProductOptions } from './curvature/operator.js'
-export { denseOperator, operatorFrom, type ProductFunction } from './curvature/operators.js'
-export { type SlqOptions, type SlqProgress, type SlqResult, slq } from './curvature/slq.js'
-export { hutchinsonTrace, type TraceOptions, type TraceResult } from './curvature/trace.js'
 export { type TridiagonalEigen, tridiagonalEigen } from './curvature/tridiagonal.js'
-export type { DataSet, LoadOptions, Normalization } from './data/index.js'
-// Data sets.
-export * as data from './data/index.js'
-export { chromeTrace, type TraceEvent } from './device/chrome-trace.js'
-// Devices and running programs on them.
-export { type Device, type OpenOptions, open } from './device/device.js'
-export {
-  compile,
-  type Executable,
-  type ExecutableOptions,
-  type ExecutableReport,
-} from './device/executable.js'
-export { type ErrorCode, LosscapeError } from './errors.js'
-export type { NativeInfo, NativeMemory, NumericArray, OperationProfile } from './native.js'
-export type {
-  Activation,
-  FloatVector,
-  LossSpec,
-  MlpOptions,
-  Model,
-  ModelDefinition,
-  ParameterLayout,
-  TensorMap,
-} from './nn/index.js'
-// Models, training, prediction.
-export * as models from './nn/index.js'
+
 // Programs: operations on traced tensors, tracing, transforms.
 export * as ops from './ops/index.js'
 export {
@@ -103,27 +135,3 @@ export {
   vmapProgram,
   withTaps,
 } from './program/index.js'
-export {
-  type Checkpoint,
-  createRun,
-  type EvaluateOptions,
-  type Evaluation,
-  evaluate,
-  loadCheckpoint,
-  loadModel,
-  type MetricsRow,
-  type OptimizerSpec,
-  openRun,
-  type Predictor,
-  type PredictorOptions,
-  predictor,
-  type RunConfig,
-  type RunFolder,
-  type ScheduleSpec,
-  saveCheckpoint,
-  saveModel,
-  type TrainOptions,
-  type TrainProgress,
-  type TrainResult,
-  train,
-} from './train/index.js'

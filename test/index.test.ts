@@ -1,0 +1,24 @@
+import { expect, it } from 'vitest'
+import * as losscape from '../lib/index.js'
+
+it('exports what is documented, and nothing by accident', () => {
+  expect(Object.keys(losscape).sort()).toEqual(
+    [
+      // devices and programs on them
+      ...['open', 'compile', 'chromeTrace', 'LosscapeError'],
+      // data, models, training
+      ...['data', 'models', 'train', 'evaluate', 'predictor'],
+      ...['createRun', 'openRun', 'saveModel', 'loadModel', 'saveCheckpoint', 'loadCheckpoint'],
+      // curvature
+      ...['hessian', 'gaussNewton', 'remainder', 'operatorFrom', 'denseOperator', 'checkOperator'],
+      ...['lanczos', 'slq', 'hutchinsonTrace', 'denseMatrix', 'exactSpectrum', 'tridiagonalEigen'],
+      ...['density', 'symmetricLogDensity', 'cumulative', 'functional', 'wasserstein1'],
+      // programs
+      ...['ops', 'trace', 'verify', 'formatProgram', 'simplify', 'evaluateReference'],
+      ...['grad', 'valueAndGrad', 'jvp', 'vjp', 'hessianVectorProduct', 'vmap'],
+      ...['gradProgram', 'jvpProgram', 'vjpProgram', 'vmapProgram', 'linearizeProgram'],
+      ...['tapNames', 'withTaps'],
+    ].sort(),
+  )
+  expect(Object.keys(losscape.models).sort()).toEqual(['define', 'mlp', 'parse'])
+})
