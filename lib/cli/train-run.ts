@@ -58,6 +58,9 @@ export async function prepareTraining(
     requireSameFlags(run, flags, explicit)
     const { threads, test: tested, ...recorded } = run.config.training
     const set = await loadRunData(run, { split: 'train', signal })
+    if (flags.threads !== undefined && flags.threads !== threads) {
+      session.note(`Started with ${threads} threads: ${flags.threads} may change the last digits.`)
+    }
     return {
       model: run.model,
       set,
@@ -65,7 +68,6 @@ export async function prepareTraining(
       recipe: recorded as unknown as TrainRecipe,
       seed: run.config.seed,
       data: run.config.data as RunConfig['data'] & RunData,
-      // The same thread count gives the same bits.
       threads: flags.threads ?? (threads as number | undefined),
       run,
     }
