@@ -254,7 +254,7 @@ export interface TrainSteps {
   /** Steps [from, to). */
   from: number
   to: number
-  /** [(to - from) * batch] rows of the data set; */
+  /** [(to - from) * batch] rows of the data set. */
   rows: Int32Array
   /** [(to - from) * batch] sample weights. */
   weights: Float32Array

@@ -1,5 +1,5 @@
 import { LosscapeError } from '../errors.js'
-import { erf } from './erf.js'
+import { erf } from '../ops/erf.js'
 
 /**
  * What stochastic Lanczos quadrature returns: for every probe the Ritz values (nodes) and the

@@ -3,7 +3,6 @@ import { defineOperation } from '../program/registry.js'
 import { elements, normalizeAxes } from '../program/shape.js'
 import { emitOne, type Tensor } from '../program/tensor.js'
 import type { DType, Shape, TensorType } from '../program/types.js'
-import { broadcastTo } from './movement.js'
 
 defineOperation({
   name: 'constant',
@@ -28,14 +27,7 @@ defineOperation({
   },
   jvp: () => [null],
   vjp: () => [],
-  vmap(_inputs, _batched, attributes, size) {
-    return [broadcastOut(emitOne('constant', [], attributes), size)]
-  },
 })
-
-function broadcastOut(x: Tensor, size: number): Tensor {
-  return broadcastTo(x, [size, ...x.shape])
-}
 
 /** A tensor filled with one number, or with the given numbers in row-major order. */
 export function constant(data: number | ArrayLike<number>, type?: Partial<TensorType>): Tensor {
@@ -63,9 +55,6 @@ defineOperation({
   },
   jvp: () => [null],
   vjp: () => [],
-  vmap(_inputs, _batched, attributes, size) {
-    return [broadcastOut(emitOne('iota', [], attributes), size)]
-  },
 })
 
 /** The index along `axis` (default the last) at every element; dtype i32 unless said otherwise. */

@@ -203,15 +203,12 @@ defineOperation({
     return [loss, lse]
   },
   jvp({ inputs, outputs, attributes }, tangents) {
-    refuseOtherTangents('cross_entropy', tangents.slice(1))
+    refuseOthers('cross_entropy', tangents, attributes)
     const dz = tangents[0]
     return [dz && first(jvpOf(inputs, outputs[1], one(dz), attributes)), null]
   },
   vjp({ inputs, outputs, attributes }, [g], needed) {
-    refuseOtherTangents(
-      'cross_entropy',
-      needed.slice(1, 2).map((n, i) => (n && isFloat(inputs[i + 1].dtype) ? inputs[i + 1] : null)),
-    )
+    refuseOthers('cross_entropy', needed, attributes)
     return inputs.map((_, i) => (i === 0 && g ? vjpOf(inputs, outputs[1], g, attributes) : null))
   },
   vmap(inputs, batched, attributes, size) {
@@ -219,8 +216,13 @@ defineOperation({
   },
 })
 
-function refuseOtherTangents(name: string, others: readonly MaybeTensor[]): void {
-  if (others.some((t) => t)) {
+/** Targets and class weights have no derivative; a wish for one is refused rather than zero. */
+function refuseOthers(
+  name: string,
+  wanted: readonly (MaybeTensor | boolean)[],
+  attributes: Attributes,
+): void {
+  if (wanted.slice(1, headCount(attributes)).some(Boolean)) {
     throw new LosscapeError(
       'ERR_PROGRAM',
       `'${name}' is differentiated with respect to its logits only; targets and class weights are constants. Use stopGradient() on them.`,
@@ -243,6 +245,7 @@ defineOperation({
     return [out]
   },
   jvp({ inputs, attributes }, tangents) {
+    refuseOthers('cross_entropy_vjp', tangents, attributes)
     const { head, lse, own } = parts(inputs, attributes)
     const [dz, dg] = [tangents[0], tangents.at(-1) as MaybeTensor]
     const bend = dz && first(curvatureOf(head, lse, own[0], one(dz), attributes))
@@ -250,6 +253,7 @@ defineOperation({
     return [bend && scale ? add(bend, scale) : (bend ?? scale)]
   },
   vjp({ inputs, attributes }, [u], needed) {
+    refuseOthers('cross_entropy_vjp', needed, attributes)
     const { head, lse, own } = parts(inputs, attributes)
     const last = inputs.length - 1
     return inputs.map((_, i) => {
@@ -283,6 +287,7 @@ defineOperation({
     return [out]
   },
   jvp({ inputs, attributes }, tangents) {
+    refuseOthers('cross_entropy_jvp', tangents, attributes)
     const { head, lse, own } = parts(inputs, attributes)
     const [tz, td] = [tangents[0], tangents.at(-1) as MaybeTensor]
     const straight = td && jvpOf(head, lse, td, attributes)
@@ -292,6 +297,7 @@ defineOperation({
     return [straight ? add(straight, cross) : cross]
   },
   vjp({ inputs, attributes }, [c], needed) {
+    refuseOthers('cross_entropy_jvp', needed, attributes)
     const { head, lse, own } = parts(inputs, attributes)
     const last = inputs.length - 1
     const [dz] = own
@@ -332,6 +338,7 @@ defineOperation({
     return [out]
   },
   jvp({ inputs, attributes }, tangents) {
+    refuseOthers('cross_entropy_vjp_jvp', tangents, attributes)
     if (tangents[0]) thirdDerivative('cross_entropy_vjp_jvp')
     const { head, lse, own } = parts(inputs, attributes)
     const [dg, td] = tangents.slice(-2)
@@ -340,6 +347,7 @@ defineOperation({
     return [a && b ? add(a, b) : (a ?? b)]
   },
   vjp({ inputs, attributes }, [u], needed) {
+    refuseOthers('cross_entropy_vjp_jvp', needed, attributes)
     if (u && needed[0]) thirdDerivative('cross_entropy_vjp_jvp')
     const { head, lse, own } = parts(inputs, attributes)
     const last = inputs.length - 1

@@ -4,6 +4,7 @@ import { broadcastShapes, sameShape } from '../program/shape.js'
 import { emitOne, Tensor } from '../program/tensor.js'
 import { type DType, formatType, isFloat, type TensorType } from '../program/types.js'
 import { constant } from './constant.js'
+import { erf as erfReference } from './erf.js'
 import { broadcastTo } from './movement.js'
 
 /** A tensor or a number that stands for a tensor filled with it. */
@@ -131,25 +132,6 @@ function apply(name: string, ...operands: Operand[]): Tensor {
   return emitOne(name, aligned)
 }
 
-/** erf by series and continued fraction in float64, absolute error below 1e-15. */
-export function erfReference(x: number): number {
-  const a = Math.abs(x)
-  if (Number.isNaN(x)) return NaN
-  if (a > 6) return Math.sign(x)
-  if (a < 2.5) {
-    let term = a
-    let sum = a
-    for (let n = 1; n < 200 && Math.abs(term) > 1e-18 * Math.abs(sum); n++) {
-      term *= (-a * a) / n
-      sum += term / (2 * n + 1)
-    }
-    return Math.sign(x) * sum * (2 / Math.sqrt(Math.PI))
-  }
-  let fraction = 0
-  for (let k = 80; k >= 1; k--) fraction = k / 2 / (a + fraction)
-  return Math.sign(x) * (1 - Math.exp(-a * a) / (Math.sqrt(Math.PI) * (a + fraction)))
-}
-
 const sigmoidReference = (x: number): number =>
   x >= 0 ? 1 / (1 + Math.exp(-x)) : Math.exp(x) / (1 + Math.exp(x))
 
@@ -211,7 +193,7 @@ defineElementwise({
 })
 defineElementwise({
   name: 'erf',
-  scalar: erfReference,
+  scalar: (a) => erfReference(a),
   partial: (_, t, [x]) => mul(t, mul(exp(neg(mul(x, x))), 2 / Math.sqrt(Math.PI))),
 })
 defineElementwise({
@@ -257,7 +239,8 @@ defineElementwise({
   scalar: (a, b) => a ** b,
   partial: (i, t, [a, b], y) =>
     i === 0
-      ? mul(t, mul(b, pow(a, sub(b, 1))))
+      ? // x^0 is constant, also at 0 where x^-1 is infinite.
+        mul(t, where(eq(b, 0), 0, mul(b, pow(a, sub(b, 1)))))
       : mul(t, where(eq(a, 0), 0, mul(y, log(where(eq(a, 0), 1, a))))),
 })
 for (const [name, choose, wins] of [

@@ -4,7 +4,7 @@ import { elements, range } from '../program/shape.js'
 import { emitOne, type Tensor } from '../program/tensor.js'
 import { formatType, type TensorType } from '../program/types.js'
 import { iota } from './constant.js'
-import { add, mul } from './elementwise.js'
+import { add, ge, logicalAnd, lt, mul, where } from './elementwise.js'
 import { broadcastTo, reshape, transpose } from './movement.js'
 
 function requireIndex(name: string, index: TensorType): void {
@@ -23,11 +23,15 @@ function checkedRow(name: string, row: number, rows: number): number {
   return row
 }
 
-/** Makes row numbers of R tables into row numbers of one table of R * rows rows. */
+/**
+ * Makes row numbers of R tables into row numbers of one table of R * rows rows. A row outside its
+ * own table becomes -1, so that it is refused rather than found in a neighbour.
+ */
 function globalRows(index: Tensor, rows: number): Tensor {
   const [size, ...rest] = index.shape
   const base = reshape(mul(iota([size]), rows), [size, ...rest.map(() => 1)])
-  return add(index, broadcastTo(base, index.shape))
+  const inside = logicalAnd(ge(index, 0), lt(index, rows))
+  return where(inside, add(index, broadcastTo(base, index.shape)), -1)
 }
 
 defineOperation({

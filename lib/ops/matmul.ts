@@ -84,44 +84,32 @@ defineOperation({
     }
     return [out]
   },
-  jvp({ inputs: [a, b, c], attributes }, [ta, tb, tc]) {
+  // The addend appears when a program is lowered, after which nothing is differentiated or mapped.
+  jvp({ inputs: [a, b], attributes }, [ta, tb]) {
     const terms: Tensor[] = []
     if (ta) terms.push(emitOne('matmul', [ta, b], attributes))
     if (tb) terms.push(emitOne('matmul', [a, tb], attributes))
-    if (c && tc) terms.push(tc)
     return [terms.reduce((s, t) => emitOne('add', [s, t]))]
   },
-  vjp({ inputs: [a, b, c], attributes }, [ct], needed) {
-    if (!ct) return [null, null, null]
+  vjp({ inputs: [a, b], attributes }, [ct], needed) {
+    if (!ct) return [null, null]
     const transA = attributes.transA === 1
     const transB = attributes.transB === 1
     const product = (x: Tensor, y: Tensor, tx: boolean, ty: boolean): Tensor =>
       emitOne('matmul', [x, y], { transA: Number(tx), transB: Number(ty) })
-    const da = !needed[0]
-      ? null
-      : transA
-        ? product(b, ct, transB, true)
-        : product(ct, b, false, !transB)
-    const db = !needed[1]
-      ? null
-      : transB
-        ? product(ct, a, true, transA)
-        : product(a, ct, !transA, false)
-    const grads = [da && sumToShape(da, a.shape), db && sumToShape(db, b.shape)]
-    return c ? [...grads, needed[2] ? ct : null] : grads
+    const forA = (): Tensor =>
+      transA ? product(b, ct, transB, true) : product(ct, b, false, !transB)
+    const forB = (): Tensor =>
+      transB ? product(ct, a, true, transA) : product(a, ct, !transA, false)
+    return [
+      needed[0] ? sumToShape(forA(), a.shape) : null,
+      needed[1] ? sumToShape(forB(), b.shape) : null,
+    ]
   },
-  vmap(inputs, batched, attributes, size) {
-    const [a, b, c] = inputs
-    const product = batchProduct(a, b, batched, attributes.transA === 1, attributes.transB === 1)
-    if (!c) return [product]
-    const addend = batched[2] ? c : emitOne('broadcast', [c], leadingAxis(c, size))
-    return [emitOne('add', [product, addend])]
+  vmap([a, b], batched, attributes) {
+    return [batchProduct(a, b, batched, attributes.transA === 1, attributes.transB === 1)]
   },
 })
-
-function leadingAxis(x: Tensor, size: number) {
-  return { shape: [size, ...x.shape], axes: range(x.rank).map((axis) => axis + 1) }
-}
 
 /** One product over a leading axis: merged into the rows of a where possible, else a batch axis. */
 function batchProduct(

@@ -82,7 +82,6 @@ export function splitLinear(program: Program, tangent: readonly boolean[]): Line
     inputs.push({ kind: 'tangent', index })
     values.push(value)
   }
-  const recomputed = source.operations.filter((op) => plan.recomputes(op))
   return {
     primal: simplify({
       inputs: primalInputs,
@@ -91,9 +90,7 @@ export function splitLinear(program: Program, tangent: readonly boolean[]): Line
     }),
     linear: simplify({
       inputs: values,
-      operations: source.operations.filter(
-        (op) => recomputed.includes(op) || linearOps.includes(op),
-      ),
+      operations: source.operations.filter((op) => plan.recomputes(op) || dependsOn(op, dependent)),
       outputs: source.outputs,
     }),
     inputs,

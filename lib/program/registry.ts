@@ -54,7 +54,7 @@ export interface OperationDefinition {
   readonly recompute?: boolean
   /** Results (by index) that only operations of the same family may read. */
   readonly auxiliary?: readonly number[]
-  /** Operations that may read this one's auxiliary results start with this name. */
+  /** Operations of one family may read each other's auxiliary results. */
   readonly family?: string
 }
 

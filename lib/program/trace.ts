@@ -1,7 +1,7 @@
 import { LosscapeError } from '../errors.js'
-import { elements } from './shape.js'
+import { elements, sameShape } from './shape.js'
 import { currentTrace, emit, Tensor, withTrace } from './tensor.js'
-import { DTYPES, type Program, type TensorType, type Value } from './types.js'
+import { DTYPES, formatType, type Program, type TensorType, type Value } from './types.js'
 
 /** A function of tensors that can be traced. */
 export type TracedFunction = (...args: Tensor[]) => Tensor | readonly Tensor[]
@@ -48,8 +48,14 @@ export function trace(
   })
 }
 
+/** @throws ERR_PROGRAM for anything but a tensor or a list of tensors */
 export function outputList(result: Tensor | readonly Tensor[]): readonly Tensor[] {
-  return result instanceof Tensor ? [result] : result
+  const list = Array.isArray(result) ? result : [result]
+  if (list.every((t) => t instanceof Tensor)) return list
+  throw new LosscapeError(
+    'ERR_PROGRAM',
+    'A traced function must return a tensor or a list of tensors (and is not asynchronous).',
+  )
 }
 
 /** Values of a program being rewritten, and the traced tensors that stand for them. */
@@ -84,6 +90,14 @@ export function inline(program: Program, args: readonly Tensor[]): Tensor[] {
       'ERR_PROGRAM',
       `The program takes ${program.inputs.length} inputs, got ${args.length}.`,
     )
+  }
+  for (const [i, value] of program.inputs.entries()) {
+    if (args[i].dtype !== value.dtype || !sameShape(args[i].shape, value.shape)) {
+      throw new LosscapeError(
+        'ERR_SHAPE',
+        `Argument ${i} must be ${formatType(value)}, got ${formatType(args[i])}.`,
+      )
+    }
   }
   const environment = new Environment()
   environment.set(program.inputs, args)

@@ -120,8 +120,19 @@ describe('random programs', () => {
           }
         }
       }),
-      { numRuns: 60 },
+      { numRuns: 100 },
     )
+  })
+
+  it('order fused groups that depend on each other through operations between them', () => {
+    // Two sums of one shape fuse; what each depends on must not come to depend on the other.
+    for (const choices of [
+      [7811, 7235, 3774],
+      [3551, 3335, 2339],
+      [0, 0, 9412, 6665, 0, 0, 0, 0, 4548],
+    ]) {
+      verify(lower(vjpProgram(randomProgram(choices))))
+    }
   })
 
   it('have adjoint tangents and cotangents, also lowered', () => {
@@ -137,7 +148,7 @@ describe('random programs', () => {
         const left = dot(cotangents, pushed)
         expect(dot(pulled, tangents)).toBeCloseTo(left, 8)
       }),
-      { numRuns: 60 },
+      { numRuns: 100 },
     )
   })
 })

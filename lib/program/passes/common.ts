@@ -14,9 +14,16 @@ export function eliminateCommon(program: Program): Program {
   })
 }
 
-/** JSON writes NaN and infinities as null, so numbers are spelled out. */
+/** -0 differs from 0 (JSON and join() write both as 0). */
+function spell(item: number | string): string {
+  return Object.is(item, -0) ? '-0' : String(item)
+}
+
 function attributesKey(op: Operation): string {
   return Object.entries(op.attributes)
-    .map(([name, value]) => `${name}=${typeof value === 'object' ? value.join() : value}`)
+    .map(
+      ([name, value]) =>
+        `${name}=${typeof value === 'object' ? value.map(spell).join() : spell(value)}`,
+    )
     .join(';')
 }

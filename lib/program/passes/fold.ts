@@ -17,8 +17,9 @@ export function uniformValue(value: Value, producers: Producers): number | undef
 }
 
 /**
- * Constant folding and the algebraic identities that are exact in floating point: x + 0, x * 1,
- * reshape of reshape, transpose of transpose, a transpose read by a matrix product, ...
+ * Constant folding and algebraic identities: x + 0, x * 1, reshape of reshape, transpose of
+ * transpose, a transpose read by a matrix product, (x c) d = x (c d) for numbers c and d (the only
+ * one that may round differently).
  */
 export function fold(program: Program): Program {
   const producers: Producers = new Map()

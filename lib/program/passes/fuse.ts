@@ -1,5 +1,5 @@
 import { LosscapeError } from '../../errors.js'
-import { sameShape } from '../shape.js'
+import { sameShape, stridesOf } from '../shape.js'
 import type { Attributes, DType, Operation, Program, Value } from '../types.js'
 import { uniformValue } from './fold.js'
 import { formGroups, isElementwise } from './groups.js'
@@ -111,7 +111,7 @@ class Formula {
       r >= Formula.RESULT ? r - Formula.RESULT + this.views.length : r
     const collapsed = collapseAxes(shape, [
       ...this.views.map((v) => v.strides),
-      ...results.map((v) => contiguous(v.shape)),
+      ...results.map((v) => stridesOf(v.shape)),
     ])
     if (collapsed.shape.length > MAX_RANK) {
       throw new LosscapeError(
@@ -131,16 +131,6 @@ class Formula {
       results: results.map((value) => shift(this.operand(value))),
     }
   }
-}
-
-function contiguous(shape: readonly number[]): number[] {
-  const strides = new Array<number>(shape.length)
-  let stride = 1
-  for (let axis = shape.length - 1; axis >= 0; axis--) {
-    strides[axis] = stride
-    stride *= shape[axis]
-  }
-  return strides
 }
 
 function fuse(

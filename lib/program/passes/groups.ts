@@ -9,8 +9,6 @@ export function isElementwise(op: Operation): boolean {
 /** One operation, or several elementwise ones of one shape that will become one. */
 interface Unit {
   readonly members: Operation[]
-  /** Position of the first member in the program: nothing before it can depend on the unit. */
-  first: number
 }
 
 /** A formula with more operations than this is cut: registers beyond L1 would not pay. */
@@ -46,7 +44,7 @@ class Grouping {
   }
 
   place(op: Operation, position: number): void {
-    const own: Unit = { members: [op], first: position }
+    const own: Unit = { members: [op] }
     this.units.set(op, own)
     if (!isElementwise(op)) return
     for (const candidate of this.candidates(op, position)) {
@@ -81,7 +79,6 @@ class Grouping {
   }
 
   private merge(into: Unit, from: Unit): void {
-    into.first = Math.min(into.first, from.first)
     for (const op of from.members) this.units.set(op, into)
     into.members.push(...from.members)
     into.members.sort(
@@ -89,9 +86,11 @@ class Grouping {
     )
   }
 
-  /** Does a path leave a or b, pass through another unit, and come back into one of them? */
+  /**
+   * Does a path leave a or b, pass through another unit, and come back into one of them? Units
+   * reach across the program, so positions tell nothing: all that a and b depend on is walked.
+   */
   private wouldCycle(a: Unit, b: Unit): boolean {
-    const floor = Math.min(a.first, b.first)
     const visited = new Set<Unit>([a, b])
     const stack: Unit[] = []
     const push = (unit: Unit): void => {
@@ -114,9 +113,7 @@ class Grouping {
     push(a)
     push(b)
     while (stack.length > 0 && !cycle) {
-      const unit = stack.pop() as Unit
-      const last = this.positions.get(unit.members.at(-1) as Operation) as number
-      if (last >= floor) push(unit)
+      push(stack.pop() as Unit)
     }
     return cycle
   }
