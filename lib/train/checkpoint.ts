@@ -4,6 +4,7 @@ import { readSafetensors, writeSafetensors } from '../files/safetensors.js'
 import type { FloatVector } from '../nn/layout.js'
 import type { Model } from '../nn/model.js'
 import type { EpochSums } from './metrics.js'
+import type { Recipe } from './recipe.js'
 import { joinTensors, namedTensors } from './weights.js'
 
 /** What decides the order and arithmetic of the steps; a resumed run must have the same. */
@@ -16,6 +17,8 @@ export interface CheckpointSetting {
   readonly shuffle: boolean
   readonly dropLast: boolean
   readonly precision: 'f32' | 'f64'
+  /** Loss, optimiser, schedule, clipping and the model's configuration, option by option. */
+  readonly recipe: Recipe
 }
 
 /** A training run at a step boundary: all that it needs to go on bit for bit. */
@@ -32,7 +35,7 @@ export interface Checkpoint {
   readonly setting: CheckpointSetting
 }
 
-const FORMAT = 'losscape-checkpoint-1'
+const FORMAT = 'losscape-checkpoint-2'
 
 /**
  * Writes a checkpoint as one safetensors file, atomically: tensors `params/NAME`, `moment0/NAME`,
@@ -90,8 +93,8 @@ function parseState(path: string, metadata: Readonly<Record<string, string>>): S
       state.moments <= 2 &&
       Number.isFinite(sums.loss) &&
       (lastFiniteLoss === null || Number.isFinite(lastFiniteLoss)) &&
-      typeof state.setting === 'object' &&
-      state.setting !== null
+      typeof state.setting?.recipe === 'object' &&
+      state.setting.recipe !== null
     return sound ? state : fail()
   } catch (error) {
     return error instanceof LosscapeError ? fail(error.cause) : fail(error)
@@ -99,18 +102,38 @@ function parseState(path: string, metadata: Readonly<Record<string, string>>): S
 }
 
 /**
- * Checks that a checkpoint belongs to a run.
+ * Checks that a checkpoint belongs to a run, so that going on is what the run would have done. The
+ * total of epochs or steps may change, except under a schedule that is stretched over it (one-cycle,
+ * and cosine without `steps`). How often there are checkpoints, rows and tests is free.
+ *
+ * @param moments vectors of state that the optimiser keeps
  * @throws ERR_ARGUMENT listing every difference
  */
-export function requireSameSetting(checkpoint: Checkpoint, wanted: CheckpointSetting): void {
-  const keys = Object.keys(wanted) as (keyof CheckpointSetting)[]
-  const differences = keys
-    .filter((key) => checkpoint.setting[key] !== wanted[key])
-    .map((key) => `${key} ${checkpoint.setting[key]} (now ${wanted[key]})`)
+export function requireSameSetting(
+  checkpoint: Checkpoint,
+  wanted: CheckpointSetting,
+  moments: number,
+): void {
+  const before = described(checkpoint.setting)
+  const now = described(wanted)
+  const differences = [...new Set([...before.keys(), ...now.keys()])]
+    .filter((key) => before.get(key) !== now.get(key))
+    .map((key) => `${key} ${before.get(key) ?? 'not set'} (now ${now.get(key) ?? 'not set'})`)
+  if (checkpoint.moments.length !== moments) {
+    differences.push(`${checkpoint.moments.length} moments (now ${moments})`)
+  }
   if (differences.length === 0) return
   throw new LosscapeError(
     'ERR_ARGUMENT',
     `The checkpoint is of another run: it has ${differences.join(', ')}. ` +
       'Resume with the same options, or start afresh with `params: checkpoint.params`.',
   )
+}
+
+function described({ recipe, ...plain }: CheckpointSetting): Map<string, string> {
+  const entries = Object.entries(plain).map(([key, value]): [string, string] => [
+    key,
+    String(value),
+  ])
+  return new Map([...entries, ...Object.entries(recipe ?? {})])
 }

@@ -26,6 +26,8 @@ export interface EvaluateOptions {
   readonly batch?: number
   /** Default 'f32'. */
   readonly precision?: 'f32' | 'f64'
+  /** After chunks: samples done, of all. What it throws, the evaluation rejects with. */
+  readonly onProgress?: (done: number, total: number) => void
   readonly signal?: AbortSignal
 }
 
@@ -45,12 +47,12 @@ export async function evaluate(
   set: DataSet,
   options: EvaluateOptions = {},
 ): Promise<Evaluation> {
-  const { precision = 'f32', signal } = options
+  const { precision = 'f32', signal, onProgress } = options
   const theta = nativeCall(() => uploadParameters(device, model.layout, params, precision))
   try {
     const evaluator = nativeCall(() => new Evaluator(device, model, set, options))
     try {
-      return await evaluator.run(theta.views, signal)
+      return await evaluator.run(theta.views, signal, onProgress)
     } finally {
       evaluator.dispose()
     }
@@ -92,23 +94,49 @@ export class Evaluator {
   }
 
   /** @param theta views of the parameter tensors, in layout order */
-  async run(theta: readonly NativeView[], signal?: AbortSignal): Promise<Evaluation> {
+  async run(
+    theta: readonly NativeView[],
+    signal?: AbortSignal,
+    onProgress?: (done: number, total: number) => void,
+  ): Promise<Evaluation> {
     const { chunks } = this.batches
     const buffer = this.results
     const bytes = new Uint8Array(chunks.length * 2 * RESULT_STRIDE)
-    await withSignal(this.device.binding, signal, async (token) => {
+    const stop = new AbortController()
+    const failures: unknown[] = []
+    let done = 0
+    const report = (samples: number): void => {
+      done += samples
+      if (failures.length > 0) return
+      try {
+        onProgress?.(done, this.set.size)
+      } catch (error) {
+        failures.push(error)
+        // The chunks that still wait need not run.
+        stop.abort()
+      }
+    }
+    const stopped = signal ? AbortSignal.any([signal, stop.signal]) : stop.signal
+    const either = onProgress ? stopped : signal
+    const running = withSignal(this.device.binding, either, async (token) => {
       // Queued together: the executor goes from chunk to chunk without waiting for JavaScript.
-      const jobs: Promise<unknown>[] = chunks.map(({ x, y, w }, i) => {
+      const jobs: Promise<unknown>[] = chunks.map(({ x, y, w, samples }, i) => {
         const offset = i * 2 * RESULT_STRIDE
         const outputs = [
           { buffer, offset },
           { buffer, offset: offset + RESULT_STRIDE },
         ]
-        return this.executable.run([...theta, x, y, w], outputs, { token })
+        const job = this.executable.run([...theta, x, y, w], outputs, { token })
+        return onProgress ? job.then(() => report(samples)) : job
       })
       jobs.push(buffer.read(0, bytes, { token }))
       await Promise.all(jobs)
     })
+    await running.catch((error) => {
+      // The caller's error as it is, not the abort that followed it.
+      throw failures.length > 0 ? failures[0] : error
+    })
+    if (failures.length > 0) throw failures[0]
     const view = new DataView(bytes.buffer)
     let loss = 0
     let correct = 0

@@ -8,6 +8,7 @@ import { type Checkpoint, type CheckpointSetting, requireSameSetting } from './c
 import type { MetricsRow } from './metrics.js'
 import { type OptimizerSpec, type ResolvedOptimizer, resolveOptimizer } from './optimizer.js'
 import { SampleOrder } from './order.js'
+import { describeRecipe } from './recipe.js'
 import { resolveSchedule, type Schedule, type ScheduleSpec } from './schedule.js'
 
 /** Where a training run is. */
@@ -56,7 +57,11 @@ export interface TrainOptions {
   /** After steps; coalesced when JavaScript is behind. */
   readonly onProgress?: (progress: TrainProgress) => void
   readonly signal?: AbortSignal
-  /** Goes on from here, bit for bit as if never interrupted. */
+  /**
+   * Goes on from here, bit for bit as if never interrupted. Needs the same model, data and options;
+   * `epochs` or `steps` may grow, except under one-cycle, and under cosine without `steps`, whose
+   * curves are stretched over the total.
+   */
   readonly resume?: Checkpoint
 }
 
@@ -80,7 +85,8 @@ const check = (condition: boolean, what: string, got: unknown): void =>
 
 /** @throws ERR_ARGUMENT, ERR_SHAPE, ERR_RANGE */
 export function resolvePlan(model: Model, set: DataSet, options: TrainOptions): TrainPlan {
-  const loss = resolveLoss(options.loss ?? defaultLoss(set))
+  const lossSpec = options.loss ?? defaultLoss(set)
+  const loss = resolveLoss(lossSpec)
   requireMatch(model, loss, set)
   if (options.test) requireMatch(model, loss, options.test)
   const { clipNorm, seed = 0, precision = 'f32', checkpointEvery } = options
@@ -95,6 +101,8 @@ export function resolvePlan(model: Model, set: DataSet, options: TrainOptions): 
   const dropLast = options.dropLast ?? false
   const order = new SampleOrder({ samples: set.size, batch, seed, shuffle, dropLast })
   const steps = resolveSteps(options, order.stepsPerEpoch)
+  const { schedule: scheduleSpec = 'constant' } = options
+  const schedule = resolveSchedule(scheduleSpec, steps, order.stepsPerEpoch)
   const setting: CheckpointSetting = {
     model: model.name,
     optimizer: optimizer.kind,
@@ -104,9 +112,9 @@ export function resolvePlan(model: Model, set: DataSet, options: TrainOptions): 
     shuffle,
     dropLast,
     precision,
+    recipe: describeRecipe({ model, loss: lossSpec, optimizer, schedule: scheduleSpec, steps }),
   }
-  if (options.resume) requireSameSetting(options.resume, setting)
-  const schedule = resolveSchedule(options.schedule ?? 'constant', steps, order.stepsPerEpoch)
+  if (options.resume) requireSameSetting(options.resume, setting, optimizer.moments)
   const labels = set.targets instanceof Int32Array
   return { loss, optimizer, schedule, order, steps, batch, labels, setting }
 }

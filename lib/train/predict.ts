@@ -1,33 +1,26 @@
-import type { DataSet, Normalization } from '../data/dataset.js'
 import { compileProgram } from '../device/compile.js'
 import type { Device } from '../device/device.js'
 import { nativeCall, withSignal } from '../device/native-call.js'
 import { LosscapeError, throwIfAborted } from '../errors.js'
 import type { NativeBuffer, NativeExecutable } from '../native.js'
-import { normalizeBatch } from '../nn/batch.js'
 import type { FloatVector } from '../nn/layout.js'
 import type { Model } from '../nn/model.js'
 import { type DeviceParameters, uploadParameters } from '../nn/upload.js'
-import * as ops from '../ops/index.js'
-import { simplify } from '../program/passes/index.js'
 import { elements } from '../program/shape.js'
-import type { Tensor } from '../program/tensor.js'
-import { trace } from '../program/trace.js'
-import type { Program, TensorType } from '../program/types.js'
 import { checkOption, isCount, isRate } from './check.js'
 import { MicroBatcher } from './micro-batch.js'
+import {
+  predictionProgram,
+  type SampleFormat,
+  type SampleOptions,
+  sampleFormat,
+} from './prediction-program.js'
 
-export interface PredictorOptions {
+export interface PredictorOptions extends SampleOptions {
   /** Default 'f32'. */
   readonly precision?: 'f32' | 'f64'
   /** Raw scores (default), or softmax of them (sigmoid of a single one). */
   readonly output?: 'logits' | 'probabilities'
-  /** Samples come raw, as this set stores them: its shape, pixel scale and normalization. */
-  readonly set?: Pick<DataSet, 'shape' | 'inputs' | 'normalization'>
-  /** Without `set`: x' = (x - mean) / std. Default: samples are taken as they come. */
-  readonly normalization?: Normalization
-  /** Without `set`: samples are bytes 0 to 255 that count as x / 255. Default false. */
-  readonly pixels?: boolean
   /** Most samples per run. Default 64. */
   readonly maxBatch?: number
   /** Gathers calls that come within `maxDelayMs` of each other into one run. Default: one each. */
@@ -46,6 +39,9 @@ interface Lane {
   readonly output: NativeBuffer
 }
 
+/** Buffers kept for the next runs, per size; what a burst of calls needs beyond that is freed. */
+const MOST_IDLE = 4
+
 /** Answers single samples; made by {@link predictor}. Disposable. */
 export class Predictor {
   /** Numbers per sample and per answer. */
@@ -56,13 +52,15 @@ export class Predictor {
   private readonly idle = new Map<number, Lane[]>()
   private readonly precision: 'f32' | 'f64'
   private readonly maxBatch: number
+  private readonly output: 'logits' | 'probabilities'
+  private readonly format: SampleFormat
   private disposed = false
 
   constructor(
     private readonly device: Device,
     private readonly model: Model,
     params: ArrayLike<number>,
-    private readonly options: PredictorOptions = {},
+    options: PredictorOptions = {},
   ) {
     const { precision = 'f32', output = 'logits', maxBatch = 64, microBatch } = options
     const check = (condition: boolean, what: string, got: unknown): void =>
@@ -76,15 +74,10 @@ export class Predictor {
     if (microBatch) check(isRate(microBatch.maxDelayMs), 'maxDelayMs >= 0', microBatch.maxDelayMs)
     this.precision = precision
     this.maxBatch = maxBatch
+    this.output = output
     this.inputSize = elements(model.input)
     this.outputSize = elements(model.output)
-    const shape = options.set?.shape ?? model.input
-    if (elements(shape) !== this.inputSize) {
-      throw new LosscapeError(
-        'ERR_SHAPE',
-        `Model '${model.name}' takes samples of [${model.input}], the set has [${shape}].`,
-      )
-    }
+    this.format = sampleFormat(model, options)
     // At the priority of predictions: an ordinary write would come after the first of them.
     this.theta = uploadParameters(device, model.layout, params, precision, { priority: 1 })
     this.batcher = microBatch
@@ -106,7 +99,7 @@ export class Predictor {
     const sample = this.allocate(this.inputSize)
     sample.set(x)
     if (this.batcher) return this.batcher.add(sample, signal)
-    const [answer] = await this.run([sample])
+    const [answer] = await this.run([sample], signal)
     throwIfAborted(signal)
     return answer
   }
@@ -115,10 +108,14 @@ export class Predictor {
    * Answers to many samples, one after another in `xs` [count, ..] and in the result.
    *
    * @throws ERR_SHAPE unless xs is a whole number of samples; ERR_NOT_FINITE; ERR_ABORTED;
-   * ERR_DISPOSED
+   * ERR_DISPOSED; what `onProgress` throws
+   * @param options.onProgress after every run: samples answered, of all
    */
-  async predictMany(xs: ArrayLike<number>, options: PredictOptions = {}): Promise<FloatVector> {
-    const { signal } = options
+  async predictMany(
+    xs: ArrayLike<number>,
+    options: PredictOptions & { onProgress?: (done: number, total: number) => void } = {},
+  ): Promise<FloatVector> {
+    const { signal, onProgress } = options
     throwIfAborted(signal)
     const count = Math.floor(xs.length / this.inputSize)
     this.requireSamples(xs, count)
@@ -129,8 +126,9 @@ export class Predictor {
       throwIfAborted(signal)
       const end = Math.min(begin + this.maxBatch, count)
       const samples = all.subarray(begin * this.inputSize, end * this.inputSize)
-      const answers = await this.runLane(samples, end - begin, 0)
+      const answers = await this.runLane(samples, end - begin, 0, signal)
       result.set(answers.subarray(0, (end - begin) * this.outputSize), begin * this.outputSize)
+      onProgress?.(end, count)
     }
     throwIfAborted(signal)
     return result
@@ -150,6 +148,10 @@ export class Predictor {
     this.dispose()
   }
 
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.dispose()
+  }
+
   private requireSamples(xs: ArrayLike<number>, count: number): void {
     if (this.disposed) throw disposedError()
     if (xs.length !== count * this.inputSize || count === 0) {
@@ -165,10 +167,10 @@ export class Predictor {
     }
   }
 
-  private async run(samples: readonly FloatVector[]): Promise<FloatVector[]> {
+  private async run(samples: readonly FloatVector[], signal?: AbortSignal): Promise<FloatVector[]> {
     const joined = this.allocate(samples.length * this.inputSize)
     for (const [i, sample] of samples.entries()) joined.set(sample, i * this.inputSize)
-    const answers = await this.runLane(joined, samples.length, 1)
+    const answers = await this.runLane(joined, samples.length, 1, signal)
     return samples.map((_, i) => answers.slice(i * this.outputSize, (i + 1) * this.outputSize))
   }
 
@@ -176,26 +178,37 @@ export class Predictor {
     samples: FloatVector,
     count: number,
     priority: 0 | 1,
+    signal: AbortSignal | undefined,
   ): Promise<FloatVector> {
     const lane = nativeCall(() => this.takeLane(count))
     try {
       const answers = this.allocate(lane.batch * this.outputSize)
       const { executable, input, output } = lane
-      // Queued together and of one priority, so they run in this order.
-      const jobs = [
-        input.write(0, samples, { priority }),
-        executable.run(
-          [...this.theta.views, { buffer: input, offset: 0 }],
-          [{ buffer: output, offset: 0 }],
-          { priority },
-        ),
-        output.read(0, answers, { priority }),
-      ]
-      await withSignal(this.device.binding, undefined, () => Promise.all<unknown>(jobs))
+      await withSignal(this.device.binding, signal, async (token) => {
+        const job = { priority, token }
+        const jobs: Promise<unknown>[] = []
+        try {
+          // Queued together and of one priority, so they run in this order.
+          jobs.push(input.write(0, samples, job))
+          jobs.push(
+            executable.run(
+              [...this.theta.views, { buffer: input, offset: 0 }],
+              [{ buffer: output, offset: 0 }],
+              job,
+            ),
+          )
+          jobs.push(output.read(0, answers, job))
+          await Promise.all(jobs)
+        } finally {
+          // The lane is free when none of them is left, also after an abort.
+          await Promise.allSettled(jobs)
+        }
+      })
       return answers
     } finally {
-      if (this.disposed) release(lane)
-      else this.idle.get(lane.batch)?.push(lane)
+      const lanes = this.idle.get(lane.batch)
+      if (lanes && lanes.length < MOST_IDLE) lanes.push(lane)
+      else release(lane)
     }
   }
 
@@ -209,7 +222,7 @@ export class Predictor {
     if (lane) return lane
     const { device, precision } = this
     const bytes = precision === 'f64' ? 8 : 4
-    const program = predictionProgram(this.model, batch, this.options)
+    const program = predictionProgram(this.model, batch, this.format, this.output)
     const executable = compileProgram(device, program, precision)
     const input = device.binding.createBuffer(batch * this.inputSize * bytes)
     try {
@@ -242,36 +255,6 @@ export function predictor(
   options: PredictorOptions = {},
 ): Predictor {
   return nativeCall(() => new Predictor(device, model, params, options))
-}
-
-function predictionProgram(model: Model, batch: number, options: PredictorOptions): Program {
-  const { set, normalization = { mean: [0], std: [1] }, pixels = false, output } = options
-  const samples: DataSet = {
-    name: 'samples',
-    size: batch,
-    shape: set?.shape ?? model.input,
-    inputs: set?.inputs ?? (pixels ? new Uint8Array() : new Float32Array()),
-    targets: new Int32Array(),
-    targetShape: [],
-    classes: null,
-    normalization: set?.normalization ?? normalization,
-  }
-  const types: TensorType[] = model.layout.entries.map(({ shape }) => ({ dtype: 'f32', shape }))
-  const x: TensorType = { dtype: 'f32', shape: [batch, ...samples.shape] }
-  return simplify(
-    trace(
-      (...args) => {
-        const inputs = normalizeBatch(args[args.length - 1], samples, model)
-        const z = model.apply(args.slice(0, -1), inputs, { training: false, key: null })
-        return output === 'probabilities' ? probabilities(z, elements(model.output)) : z
-      },
-      [...types, x],
-    ),
-  )
-}
-
-function probabilities(z: Tensor, scores: number): Tensor {
-  return scores === 1 ? ops.sigmoid(z) : ops.softmax(z)
 }
 
 function release({ input, output }: Lane): void {

@@ -1,13 +1,13 @@
 import type { DataSet } from '../data/dataset.js'
-import { type BatchBuffers, uploadBatches } from '../device/batches.js'
 import { compileProgram } from '../device/compile.js'
 import type { Device } from '../device/device.js'
-import { withSignal } from '../device/native-call.js'
+import { nativeCall, withSignal } from '../device/native-call.js'
 import type {
   NativeBuffer,
   NativeTrainer,
   TrainResult as NativeTrainResult,
   NativeView,
+  NumericArray,
   TrainSteps,
 } from '../native.js'
 import type { FloatVector } from '../nn/layout.js'
@@ -57,11 +57,10 @@ export class TrainSession {
         { length: optimizer.moments },
         (_, k) => this.upload(options.moments[k]).buffer,
       )
-      const data = this.keep<BatchBuffers>(uploadBatches(device, set, set.size, precision))
       const fixed: NativeView[] = []
-      fixed[FIXED.inputs] = data.chunks[0].x
-      fixed[FIXED.targets] = data.chunks[0].y
-      this.trainer = this.keep(
+      fixed[FIXED.inputs] = this.uploadData(set.inputs)
+      fixed[FIXED.targets] = this.uploadData(set.targets)
+      const trainer = nativeCall(() =>
         device.binding.createTrainer({
           dtype: precision,
           storage: model.layout.storage,
@@ -77,6 +76,7 @@ export class TrainSession {
           gradientOffsets: step.gradientOffsets,
         }),
       )
+      this.trainer = this.keep(trainer)
     } catch (error) {
       this.dispose()
       throw error
@@ -137,13 +137,28 @@ export class TrainSession {
     const { layout } = this.model
     const { precision } = this.options
     if (vector) {
-      const uploaded = uploadParameters(this.device, layout, vector, precision)
+      const uploaded = nativeCall(() => uploadParameters(this.device, layout, vector, precision))
       this.keep(uploaded.buffer)
       return uploaded
     }
     const bytes = precision === 'f64' ? 8 : 4
-    const buffer = this.keep(this.device.binding.createBuffer(layout.storage * bytes))
+    const buffer = this.createBuffer(layout.storage * bytes)
     return { buffer, views: parameterViews(layout, buffer, bytes) }
+  }
+
+  private createBuffer(bytes: number): NativeBuffer {
+    return this.keep(nativeCall(() => this.device.binding.createBuffer(bytes)))
+  }
+
+  /** The whole of an array, in the run's precision; weights of the samples come with every step. */
+  private uploadData(array: NumericArray): NativeView {
+    const real = array instanceof Float32Array || array instanceof Float64Array
+    const Real = this.options.precision === 'f64' ? Float64Array : Float32Array
+    const stored = real && !(array instanceof Real) ? Real.from(array) : array
+    const buffer = this.createBuffer(stored.byteLength)
+    // The queue keeps order: whatever runs later sees the data. Only an abort could reject this.
+    nativeCall(() => buffer.write(0, stored)).catch(() => {})
+    return { buffer, offset: 0 }
   }
 
   private async download(buffer: NativeBuffer): Promise<FloatVector> {
@@ -151,7 +166,7 @@ export class TrainSession {
     const allocate = (length: number): FloatVector =>
       this.options.precision === 'f64' ? new Float64Array(length) : new Float32Array(length)
     const storage = allocate(layout.storage)
-    await buffer.read(0, storage)
+    await withSignal(this.device.binding, undefined, () => buffer.read(0, storage))
     return layout.fromStorage(storage, allocate(layout.size))
   }
 }

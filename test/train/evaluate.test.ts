@@ -63,6 +63,37 @@ describe('evaluate', () => {
     await expect.poll(() => liveHandles(held.device)).toEqual(before)
   })
 
+  it('reports samples done, and rejects with what the callback throws', async () => {
+    const seen: number[] = []
+    const onProgress = (done: number, total: number): void => {
+      expect(total).toBe(101)
+      seen.push(done)
+    }
+    const plain = await evaluate(held.device, model, theta, set, { batch: 30 })
+    expect(await evaluate(held.device, model, theta, set, { batch: 30, onProgress })).toEqual(plain)
+    expect(seen).toEqual([26, 52, 78, 101])
+
+    const before = liveHandles(held.device)
+    const error = Object.assign(new Error('no terminal'), { code: 'ERR_ABORTED' })
+    let calls = 0
+    const failing = evaluate(held.device, model, theta, set, {
+      batch: 1,
+      signal: new AbortController().signal,
+      onProgress: () => {
+        calls++
+        throw error
+      },
+    })
+    await expect(failing).rejects.toBe(error)
+    expect(calls).toBe(1)
+    await expect.poll(() => liveHandles(held.device)).toEqual(before)
+
+    const signal = AbortSignal.abort('enough')
+    await expect(
+      evaluate(held.device, model, theta, set, { signal, onProgress }),
+    ).rejects.toMatchObject({ code: 'ERR_ABORTED', cause: 'enough' })
+  })
+
   it('refuses what does not fit', async () => {
     const cases: [string, Promise<unknown>][] = [
       ['ERR_SHAPE', evaluate(held.device, model, [1], set)],

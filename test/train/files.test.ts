@@ -81,6 +81,7 @@ function checkpointOf(precision: 'f32' | 'f64'): Checkpoint {
       shuffle: true,
       dropLast: false,
       precision,
+      recipe: { 'optimizer.lr': '0.1', 'loss.kind': '"mse"' },
     },
   }
 }
@@ -103,9 +104,11 @@ describe('saveCheckpoint and loadCheckpoint', () => {
       code: 'ERR_FORMAT',
       message: expect.stringContaining('moment1/layers.0.weight [3,4] instead of [4,4]'),
     })
-    const { tensors } = await readSafetensors(path)
-    for (const state of ['{', '{}', '{"step":-1}', 'null']) {
-      await writeSafetensors(path, tensors, { format: 'losscape-checkpoint-1', state })
+    const { tensors, metadata } = await readSafetensors(path)
+    const { setting, ...rest } = JSON.parse(metadata.state)
+    const withoutRecipe = JSON.stringify({ ...rest, setting: { ...setting, recipe: undefined } })
+    for (const state of ['{', '{}', '{"step":-1}', 'null', withoutRecipe]) {
+      await writeSafetensors(path, tensors, { format: 'losscape-checkpoint-2', state })
       await expect(loadCheckpoint(path, model)).rejects.toMatchObject({ code: 'ERR_FORMAT' })
     }
   })

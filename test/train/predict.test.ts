@@ -1,12 +1,18 @@
-import { describe, expect, it } from 'vitest'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
+import { beforeEach, describe, expect, it } from 'vitest'
 import { fromArrays } from '../../lib/data/arrays.js'
 import { blobs } from '../../lib/data/synthetic/blobs.js'
+import { open } from '../../lib/device/device.js'
 import { mlp } from '../../lib/nn/mlp.js'
-import { predictor } from '../../lib/train/predict.js'
+import { type Predictor, predictor } from '../../lib/train/predict.js'
 import { train } from '../../lib/train/train.js'
 import { liveHandles, testDevice } from './cases.js'
 
 const held = testDevice()
+// What the test before has disposed goes with the last job that uses it.
+beforeEach(() => expect.poll(() => liveHandles(held.device)).toEqual({}))
+
 const model = mlp({ input: 3, hidden: [], classes: 2 })
 const theta = model.init(1)
 const w = model.layout.view(theta, 'layers.0.weight')
@@ -133,6 +139,90 @@ describe('predictor', () => {
     await expect.poll(() => liveHandles(held.device)).toEqual(before)
   })
 
+  it('rejects with a coded error when its device has gone', async () => {
+    const device = await open({ device: 'cpu', threads: 1 })
+    using service = predictor(device, model, theta)
+    await service.predict([1, 2, 3])
+    device.dispose()
+    const error = { name: 'LosscapeError', code: 'ERR_DISPOSED' }
+    await expect(service.predict([1, 2, 3])).rejects.toMatchObject(error)
+    await expect(service.predictMany([1, 2, 3])).rejects.toMatchObject(error)
+    await expect(service.predictMany([1, 2, 3, 4, 5, 6])).rejects.toMatchObject(error)
+  })
+
+  it('does not keep the data set that its samples resemble', async () => {
+    setFlagsFromString('--expose-gc')
+    const collect: () => void = runInNewContext('gc')
+    const made = (): { service: Predictor; inputs: WeakRef<object> } => {
+      const set = blobs({ n: 1000, classes: 2, dim: 3, seed: 1 })
+      const service = predictor(held.device, model, theta, { set })
+      return { service, inputs: new WeakRef(set.inputs) }
+    }
+    const { service, inputs } = made()
+    await service.predict([1, 2, 3])
+    await expect
+      .poll(() => {
+        collect()
+        return inputs.deref()
+      })
+      .toBeUndefined()
+    service.dispose()
+  })
+
+  it('keeps the buffers of four runs after a burst', async () => {
+    await using service = predictor(held.device, model, theta)
+    await Promise.all(Array.from({ length: 20 }, (_, i) => service.predict(sample(i))))
+    // The parameters, and an input and an output per lane.
+    await expect.poll(() => liveHandles(held.device).buffer).toBe(1 + 2 * 4)
+  })
+
+  it('takes queued jobs back when aborted', async () => {
+    const wide = mlp({ input: 512, hidden: [1024, 1024], classes: 2 })
+    using service = predictor(held.device, wide, wide.init(1), { maxBatch: 256 })
+    const xs = new Float32Array(256 * 512).fill(0.5)
+    const [whole] = await service.predictMany(xs)
+    const timed = async (controller?: AbortController): Promise<number> => {
+      const begin = performance.now()
+      const calls = Array.from({ length: 8 }, () =>
+        service.predictMany(xs, { signal: controller?.signal }),
+      )
+      controller?.abort()
+      const expected = controller ? 'rejected' : 'fulfilled'
+      for (const { status } of await Promise.allSettled(calls)) expect(status).toBe(expected)
+      return performance.now() - begin
+    }
+    const [all, aborted]: number[][] = [[], []]
+    for (let i = 0; i < 5; i++) {
+      all.push(await timed())
+      aborted.push(await timed(new AbortController()))
+    }
+    // Eight runs of work, against what had begun; the best of five, for a machine that is busy.
+    expect(Math.min(...aborted)).toBeLessThan(0.7 * Math.min(...all))
+    expect((await service.predictMany(xs))[0]).toBe(whole)
+
+    const single = new AbortController()
+    const answer = service.predict(xs.subarray(0, 512), { signal: single.signal })
+    single.abort('enough')
+    await expect(answer).rejects.toMatchObject({ code: 'ERR_ABORTED', cause: 'enough' })
+  })
+
+  it('reports samples done, and rejects with what the callback throws', async () => {
+    using service = predictor(held.device, model, theta, { maxBatch: 4 })
+    const xs = Array.from({ length: 10 }, (_, i) => sample(i)).flat()
+    const seen: number[][] = []
+    await service.predictMany(xs, { onProgress: (done, total) => seen.push([done, total]) })
+    expect(seen).toEqual([
+      [4, 10],
+      [8, 10],
+      [10, 10],
+    ])
+    const error = new Error('no terminal')
+    const onProgress = (): never => {
+      throw error
+    }
+    await expect(service.predictMany(xs, { onProgress })).rejects.toBe(error)
+  })
+
   it('refuses what does not fit', async () => {
     using service = predictor(held.device, model, theta)
     const cases: [string, Promise<unknown>][] = [
@@ -150,6 +240,14 @@ describe('predictor', () => {
     expect(make(theta, { maxBatch: 0 })).toThrowError(error('ERR_ARGUMENT'))
     expect(make(theta, { output: 'labels' })).toThrowError(error('ERR_ARGUMENT'))
     expect(make(theta, { microBatch: { maxDelayMs: -1 } })).toThrowError(error('ERR_ARGUMENT'))
+    for (const normalization of [
+      { mean: [0], std: [0] },
+      { mean: [0, 0, 0], std: [1] },
+      { mean: [0, 0], std: [1, 1] },
+      { mean: [Number.NaN], std: [1] },
+    ]) {
+      expect(make(theta, { normalization })).toThrowError(error('ERR_ARGUMENT'))
+    }
     const other = blobs({ n: 10, classes: 2, dim: 4 })
     expect(make(theta, { set: other })).toThrowError(error('ERR_SHAPE'))
   })

@@ -1,7 +1,8 @@
-import { describe, expect, it } from 'vitest'
+import { beforeEach, describe, expect, it } from 'vitest'
 import { fromArrays } from '../../lib/data/arrays.js'
 import { blobs } from '../../lib/data/synthetic/blobs.js'
 import { teacher } from '../../lib/data/synthetic/teacher.js'
+import { open } from '../../lib/device/device.js'
 import { resolveLoss } from '../../lib/nn/loss.js'
 import { mlp } from '../../lib/nn/mlp.js'
 import { evaluate as evaluateProgram } from '../../lib/program/evaluate.js'
@@ -24,6 +25,9 @@ const SGD: OptimizerSpec = { kind: 'sgd', lr: 0.05, momentum: 0.9 }
 const name = (spec: OptimizerSpec): string => JSON.stringify(spec)
 
 const live = () => liveHandles(held.device)
+
+// What the test before has disposed goes with the last job that uses it.
+beforeEach(() => expect.poll(live).toEqual({}))
 
 describe('optimisers', () => {
   // Five steps of torch.optim 2.x in float64 on the same quadratic.
@@ -308,6 +312,68 @@ describe('reproducibility', () => {
       message: expect.stringMatching(/batch 16 \(now 8\).*seed 4 \(now 1\)/),
     })
   })
+
+  const decay = { ...SGD, weightDecay: 0.1 }
+  const frozen = { ...SGD, groups: [{ params: 'layers.0.*', frozen: true }] }
+  it.each<[string, Partial<TrainOptions>]>([
+    ['optimizer.momentum 0.9 (now 0), 1 moments (now 0)', { optimizer: { kind: 'sgd', lr: 0.05 } }],
+    ['optimizer.lr 0.05 (now 0.1)', { optimizer: { ...SGD, lr: 0.1 } }],
+    ['optimizer.weightDecay 0 (now 0.1)', { optimizer: decay }],
+    ['optimizer.frozen 0 (now [1,1,0,0', { optimizer: frozen }],
+    ['loss.smoothing not set (now 0.1)', { loss: { kind: 'cross-entropy', smoothing: 0.1 } }],
+    ['schedule.kind "constant" (now "cosine")', { schedule: 'cosine' }],
+    ['clipNorm Infinity (now 1)', { clipNorm: 1 }],
+  ])('refuses other arithmetic: %s', async (message, options) => {
+    const { checkpoint } = await train(held.device, noisy, set, { ...base, epochs: 1 })
+    const run = train(held.device, noisy, set, { ...base, resume: checkpoint, ...options })
+    const error = { code: 'ERR_ARGUMENT', message: expect.stringContaining(message) }
+    await expect(run).rejects.toMatchObject(error)
+  })
+
+  it('refuses a model of the same shapes that computes otherwise', async () => {
+    const { checkpoint } = await train(held.device, noisy, set, base)
+    const other = mlp({ input: 6, hidden: [16], classes: 3, dropout: 0.2, layerNorm: true })
+    const run = train(held.device, other, set, { ...base, resume: checkpoint })
+    const message = expect.stringContaining('model.dropout 0.3 (now 0.2)')
+    await expect(run).rejects.toMatchObject({ code: 'ERR_ARGUMENT', message })
+  })
+
+  it('refuses missing moments and long values that differ', async () => {
+    const { checkpoint } = await train(held.device, noisy, set, base)
+    const bare = { ...checkpoint, moments: [] }
+    await expect(train(held.device, noisy, set, { ...base, resume: bare })).rejects.toMatchObject({
+      code: 'ERR_ARGUMENT',
+      message: expect.stringContaining('0 moments'),
+    })
+    const weighted = (last: number): TrainOptions => {
+      const classWeights = [1.123456789012345, 2.123456789012345, 3.123456789012345, last]
+      return { ...base, loss: { kind: 'cross-entropy', classWeights: classWeights.slice(1) } }
+    }
+    const one = await train(held.device, noisy, set, weighted(0.12345678901234))
+    const again = { ...weighted(0.12345678901234), epochs: 3, resume: one.checkpoint }
+    expect((await train(held.device, noisy, set, again)).steps).toBe(18)
+    const other = { ...weighted(0.12345678901235), resume: one.checkpoint }
+    await expect(train(held.device, noisy, set, other)).rejects.toMatchObject({
+      code: 'ERR_ARGUMENT',
+      message: expect.stringContaining('loss.classWeights'),
+    })
+  })
+
+  it('lets the total change unless the schedule is stretched over it', async () => {
+    for (const schedule of ['cosine', 'one-cycle'] as const) {
+      const first = await train(held.device, noisy, set, { ...base, schedule })
+      const resume = { ...base, schedule, epochs: 4, resume: first.checkpoint }
+      await expect(train(held.device, noisy, set, resume)).rejects.toMatchObject({
+        code: 'ERR_ARGUMENT',
+        message: expect.stringContaining('schedule.steps 12 (now 24)'),
+      })
+    }
+    const schedule = { kind: 'cosine', steps: 12, min: 0.1 } as const
+    const first = await train(held.device, noisy, set, { ...base, schedule })
+    const longer = { ...base, schedule, epochs: 4 }
+    const rest = await train(held.device, noisy, set, { ...longer, resume: first.checkpoint })
+    expect(rest.params).toEqual((await train(held.device, noisy, set, longer)).params)
+  })
 })
 
 describe('aborting', () => {
@@ -411,7 +477,43 @@ describe('divergence', () => {
   })
 })
 
+describe('memory', () => {
+  it('holds the parameters, the moments and the data once, no weights of the samples', async () => {
+    const large = blobs({ n: 20_000, classes: 2, dim: 1, seed: 1 })
+    const net = mlp({ input: 1, hidden: [], classes: 2 })
+    const bytes = () => held.device.memory().live.buffer?.bytes ?? 0
+    const before = bytes()
+    let during = 0
+    await train(held.device, net, large, {
+      optimizer: SGD,
+      batch: 10_000,
+      onMetrics: () => {
+        during = bytes() - before
+      },
+    })
+    const data = large.inputs.byteLength + large.targets.byteLength
+    expect(during).toBeGreaterThanOrEqual(data)
+    expect(during).toBeLessThan(data + large.size)
+  })
+})
+
 describe('misuse', () => {
+  it('of a device without memory or that is disposed rejects with a coded error', async () => {
+    const { binding } = held.device
+    const options: TrainOptions = { optimizer: SGD }
+    binding.setMemoryLimit(1)
+    try {
+      const error = { name: 'LosscapeError', code: 'ERR_OUT_OF_MEMORY' }
+      await expect(train(held.device, model, set, options)).rejects.toMatchObject(error)
+    } finally {
+      binding.setMemoryLimit(0)
+    }
+    const other = await open({ device: 'cpu', threads: 1 })
+    other.dispose()
+    const error = { name: 'LosscapeError', code: 'ERR_DISPOSED' }
+    await expect(train(other, model, set, options)).rejects.toMatchObject(error)
+  })
+
   it.each<[string, string, Partial<TrainOptions>]>([
     ['ERR_ARGUMENT', 'larger than data set', { batch: 91 }],
     ['ERR_ARGUMENT', 'batch', { batch: 0 }],
