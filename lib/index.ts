@@ -82,6 +82,7 @@ export type { LinearOperator, Precision, ProductOptions } from './curvature/oper
 // Curvature: algorithms, for any operator.
 export {
   type EigenResult,
+  type LanczosCheckpoint,
   type LanczosOptions,
   type LanczosProgress,
   lanczos,
@@ -117,6 +118,7 @@ export {
   jvp,
   jvpProgram,
   type Linearized,
+  linearize,
   linearizeProgram,
   type Operation,
   type Program,

@@ -15,7 +15,7 @@ it('exports what is documented, and nothing by accident', () => {
       ...['density', 'symmetricLogDensity', 'cumulative', 'functional', 'wasserstein1'],
       // programs
       ...['ops', 'trace', 'verify', 'formatProgram', 'simplify', 'evaluateReference'],
-      ...['grad', 'valueAndGrad', 'jvp', 'vjp', 'hessianVectorProduct', 'vmap'],
+      ...['grad', 'valueAndGrad', 'jvp', 'linearize', 'vjp', 'hessianVectorProduct', 'vmap'],
       ...['gradProgram', 'jvpProgram', 'vjpProgram', 'vmapProgram', 'linearizeProgram'],
       ...['tapNames', 'withTaps'],
     ].sort(),

@@ -5,6 +5,7 @@ import type { LanczosState, NativeBinding, NativeLanczos } from '../native.js'
 import type { FloatVector } from '../nn/layout.js'
 import {
   allocate,
+  EPSILON,
   isNative,
   type LinearOperator,
   requireVectors,
@@ -19,6 +20,8 @@ export interface LanczosRunOptions {
   readonly stream: number
   /** Start vector; default a Rademacher probe of (seed, stream). */
   readonly start?: ArrayLike<number>
+  /** Goes on from here instead of a start vector, bit for bit. */
+  readonly resume?: { readonly state: LanczosState; readonly basis: readonly FloatVector[] }
   readonly signal?: AbortSignal
   /** After every step; coalesced when JavaScript is behind. */
   readonly onStep?: (steps: number) => void
@@ -29,12 +32,12 @@ export interface LanczosRun {
   readonly state: LanczosState
   /** Does up to `steps` further steps; fewer at a stop or when the space is exhausted. */
   advance(steps: number): Promise<void>
+  /** Basis rows `from` .. steps, logical; row `steps` is the vector of the next product. */
+  readBasis(from: number): Promise<FloatVector[]>
   /** Linear combinations of the basis, rows of `coefficients` [count, steps]. */
   combine(coefficients: Float64Array, count: number): Promise<FloatVector[]>
   dispose(): void
 }
-
-const EPSILON = { f32: 2 ** -23, f64: 2 ** -52 } as const
 
 /** Relative size below which a residual counts as zero: 10 eps √steps. */
 function breakdownThreshold(dtype: 'f32' | 'f64', maxSteps: number): number {
@@ -63,7 +66,8 @@ export async function openLanczos(
     stream: options.stream + 2 ** 31,
   })
   try {
-    await begin(binding, native, operator, options)
+    if (options.resume) await restore(native, operator, options.resume)
+    else await begin(binding, native, operator, options)
   } catch (error) {
     native.dispose()
     throw error
@@ -93,10 +97,10 @@ export async function openLanczos(
         const { maxSteps } = options
         const count = Math.min(steps, maxSteps - native.state().steps)
         if (count <= 0 || finished()) return
-        await withSignal(binding, signal, (token) =>
+        await withSignal(binding, signal, (token, guard) =>
           native.run(operator.native, count, {
             token,
-            onStep: (state) => options.onStep?.(state.steps),
+            onStep: guard(options.onStep && ((state) => options.onStep?.(state.steps))),
           }),
         )
         return
@@ -105,6 +109,16 @@ export async function openLanczos(
         throwIfAborted(signal)
         await stepWithUser()
       }
+    },
+    async readBasis(from) {
+      const { steps, exhausted } = native.state()
+      const rows: FloatVector[] = []
+      for (let row = from; row < (exhausted ? steps : steps + 1); row++) {
+        const stored = storageVector()
+        await native.readBasis(row, stored)
+        rows.push(layout.fromStorage(stored, allocate(dtype, operator.size)))
+      }
+      return rows
     },
     async combine(coefficients, count) {
       if (count === 0) return []
@@ -128,6 +142,18 @@ export async function openLanczos(
     },
     dispose: () => native.dispose(),
   }
+}
+
+async function restore(
+  native: NativeLanczos,
+  operator: LinearOperator,
+  { state, basis }: NonNullable<LanczosRunOptions['resume']>,
+): Promise<void> {
+  const layout = isNative(operator) ? operator.layout : vectorLayout(operator.size)
+  for (const [row, vector] of basis.entries()) {
+    await native.writeBasis(row, layout.toStorage(vector, allocate(operator.dtype, layout.storage)))
+  }
+  await native.restore(state)
 }
 
 /** Hands the start vector over: the user's, or a probe that depends on seed and stream only. */

@@ -1,8 +1,10 @@
 import { LosscapeError } from '../errors.js'
+import type { LanczosState } from '../native.js'
 import type { FloatVector } from '../nn/layout.js'
+import { checkOnce } from './check.js'
 import { type LanczosRun, openLanczos } from './lanczos-run.js'
-import type { LinearOperator } from './operator.js'
-import { type Selection, selectRitz, type Which } from './ritz.js'
+import { EPSILON, type LinearOperator, oneOf, type Precision } from './operator.js'
+import { type Selection, selectRitz, WHICH, type Which } from './ritz.js'
 import { tridiagonalEigen } from './tridiagonal.js'
 
 export interface LanczosProgress {
@@ -30,10 +32,29 @@ export interface LanczosOptions {
   readonly vectors?: boolean
   /** Default 'cgs2'. 'none' keeps three vectors; copies of converged values may appear. */
   readonly reorthogonalize?: 'cgs2' | 'cgs1' | 'none'
+  /** Called with all that a later run needs to go on, every `checkpointEvery` steps and on abort. */
+  readonly onCheckpoint?: (checkpoint: LanczosCheckpoint) => void
+  /** Default 20. */
+  readonly checkpointEvery?: number
+  /** Goes on from a checkpoint of the same operator, bit for bit; k and which may differ. */
+  readonly resume?: LanczosCheckpoint
   /** Steps between convergence tests. Default 5. */
   readonly checkEvery?: number
+  /** Probe symmetry and determinism first, once per operator (3 products). Default true. */
+  readonly check?: boolean
   readonly signal?: AbortSignal
   readonly onProgress?: (progress: LanczosProgress) => void
+}
+
+/** A Lanczos run up to some step. Later checkpoints share the basis vectors of earlier ones. */
+export interface LanczosCheckpoint {
+  /** n */
+  readonly size: number
+  readonly dtype: Precision
+  readonly seed: number
+  readonly state: LanczosState
+  /** steps + 1 vectors of n elements. */
+  readonly basis: readonly FloatVector[]
 }
 
 export interface EigenResult {
@@ -61,8 +82,6 @@ export interface EigenResult {
   }
 }
 
-const EPSILON = { f32: 2 ** -23, f64: 2 ** -52 } as const
-
 /**
  * Extreme eigenvalues of a symmetric operator by Lanczos with full reorthogonalisation. Native
  * operators run without coming back to JavaScript between steps. What has not converged within
@@ -78,11 +97,12 @@ export async function lanczos(
   options: LanczosOptions = {},
 ): Promise<EigenResult> {
   const { size, dtype } = operator
+  if (options.check ?? true) await checkOnce(operator, options.signal)
   const k = options.k ?? Math.min(6, size)
   if (!Number.isInteger(k) || k < 1 || k > size) {
     throw new LosscapeError('ERR_ARGUMENT', `k must be an integer from 1 to n = ${size}, got ${k}.`)
   }
-  const which = options.which ?? 'largest'
+  const which = oneOf('which', options.which ?? 'largest', WHICH)
   const maxSteps = Math.min(size, options.maxSteps ?? Math.max(2 * k + 20, k + 40))
   if (!Number.isInteger(maxSteps) || maxSteps < k) {
     throw new LosscapeError(
@@ -105,10 +125,11 @@ export async function lanczos(
     seed: options.seed ?? 0,
     stream: 0,
     start: options.start,
+    resume: options.resume && requireFit(options.resume, operator, reorthogonalize),
     signal: options.signal,
   })
   try {
-    const ritz = await untilConverged(run, { k, which, tol, maxSteps, dtype, options })
+    const ritz = await untilConverged(run, { k, which, tol, maxSteps, size, dtype, options })
     const vectors = options.vectors ? await ritzVectors(run, ritz) : undefined
     const { state } = run
     return {
@@ -138,7 +159,8 @@ interface Wanted {
   readonly which: Which
   readonly tol: number
   readonly maxSteps: number
-  readonly dtype: 'f32' | 'f64'
+  readonly size: number
+  readonly dtype: Precision
   readonly options: LanczosOptions
 }
 
@@ -147,17 +169,72 @@ async function untilConverged(run: LanczosRun, wanted: Wanted): Promise<Selectio
   const every = Math.max(1, options.checkEvery ?? 5)
   const floor = 10 * EPSILON[wanted.dtype]
   const copies = new CopyCheck()
-  let target = Math.min(maxSteps, k)
+  const saver = new Saver(run, wanted)
+  let target = Math.min(maxSteps, Math.max(k, run.state.steps))
   for (;;) {
-    await run.advance(target - run.state.steps)
+    try {
+      await run.advance(target - run.state.steps)
+    } catch (error) {
+      await saver.save()
+      throw error
+    }
+    await saver.saveIfDue()
     const { steps, alpha, beta, exhausted } = run.state
     const ritz = selectRitz(alpha, beta, { k: Math.min(k, steps), which, tol, floor })
     const converged = ritz.converged.filter(Boolean).length
     options.onProgress?.({ step: steps, maxSteps, converged, wanted: k })
     if (exhausted || steps >= maxSteps || steps < target) return ritz
     if (steps >= k && converged === k && copies.complete(beta, ritz.values)) return ritz
-    target = Math.min(maxSteps, steps + every)
+    // A test costs O(steps²): a constant share of the steps keeps it small in long runs.
+    target = Math.min(maxSteps, steps + Math.max(every, Math.floor(steps / 10)))
   }
+}
+
+/** Hands out checkpoints; reads only the basis vectors that are new. */
+class Saver {
+  private basis: FloatVector[]
+  private saved: number
+
+  constructor(
+    private readonly run: LanczosRun,
+    private readonly wanted: Wanted,
+  ) {
+    this.basis = [...(wanted.options.resume?.basis ?? [])]
+    this.saved = run.state.steps
+  }
+
+  async saveIfDue(): Promise<void> {
+    const every = this.wanted.options.checkpointEvery ?? 20
+    if (this.run.state.steps >= this.saved + every) await this.save()
+  }
+
+  async save(): Promise<void> {
+    const { options, size, dtype } = this.wanted
+    const { state } = this.run
+    if (!options.onCheckpoint || state.steps === 0) return
+    // The last vector was the candidate for the next product; it stands now.
+    this.basis = [...this.basis, ...(await this.run.readBasis(this.basis.length))]
+    this.saved = state.steps
+    options.onCheckpoint({ size, dtype, seed: options.seed ?? 0, state, basis: this.basis })
+  }
+}
+
+function requireFit(
+  checkpoint: LanczosCheckpoint,
+  operator: LinearOperator,
+  reorthogonalize: string,
+): LanczosCheckpoint {
+  const fits =
+    checkpoint.size === operator.size &&
+    checkpoint.dtype === operator.dtype &&
+    checkpoint.basis.every((v) => v.length === operator.size)
+  if (!fits || reorthogonalize === 'none') {
+    throw new LosscapeError(
+      'ERR_ARGUMENT',
+      `The checkpoint (n = ${checkpoint.size}, ${checkpoint.dtype}) does not fit this run (n = ${operator.size}, ${operator.dtype}, reorthogonalize '${reorthogonalize}').`,
+    )
+  }
+  return checkpoint
 }
 
 /**

@@ -8,6 +8,7 @@ import {
   type NativeLinearOperator,
   type Precision,
   type ProductOptions,
+  registerNative,
   requireVectors,
 } from './operator.js'
 
@@ -32,6 +33,7 @@ export class DeviceOperator implements NativeLinearOperator {
     private readonly release: () => void = () => {},
   ) {
     this.size = layout.size
+    registerNative(this)
   }
 
   /** Bytes that the operator keeps for its data set between products. */
@@ -60,14 +62,14 @@ export class DeviceOperator implements NativeLinearOperator {
     }
     const work = this.workspace(count)
     try {
-      await withSignal(this.device.binding, options.signal, async (token) => {
+      await withSignal(this.device.binding, options.signal, async (token, guard) => {
         const { input, output } = work
         const written = input.write(0, staged, { token })
         const applied = this.native.apply(
           { buffer: input, offset: 0 },
           { buffer: output, offset: 0 },
           count,
-          { token, onProgress: options.onProgress },
+          { token, onProgress: guard(options.onProgress) },
         )
         const read = output.read(0, staged, { token })
         // Queued together: the executor goes from one to the next without waiting for JavaScript.
@@ -97,6 +99,10 @@ export class DeviceOperator implements NativeLinearOperator {
   }
 
   [Symbol.dispose](): void {
+    this.dispose()
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
     this.dispose()
   }
 

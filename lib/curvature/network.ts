@@ -12,7 +12,7 @@ import { uploadParameters } from '../nn/upload.js'
 import type { Linearized } from '../program/linearize.js'
 import { vmapProgram } from '../program/vmap.js'
 import { DeviceOperator } from './native-operator.js'
-import type { Precision } from './operator.js'
+import { oneOf, type Precision } from './operator.js'
 import { type CurvatureKind, type CurvatureSetting, curvatureProgram } from './programs.js'
 
 export interface CurvatureOptions {
@@ -24,7 +24,10 @@ export interface CurvatureOptions {
   readonly precision?: Precision
   /** The block of these parameters: a pattern (`layers.0.*,!*.bias`) or names. Default all. */
   readonly params?: string | readonly string[]
-  /** λ of a penalty (λ/2) ||θ||² whose curvature λ I is added; not to the remainder. Default 0. */
+  /**
+   * λ of a penalty (λ/2) ||θ||² per sample, whose curvature λ I (N λ I for 'sum') is added; not to
+   * the remainder. Default 0.
+   */
   readonly weightDecay?: number
   /** 'mean' over the samples (default) or their 'sum'. */
   readonly reduction?: 'mean' | 'sum'
@@ -90,6 +93,13 @@ function networkOperator(
   requireMatch(model, loss, set)
   const precision = options.precision ?? 'f32'
   const batch = chunkSize(options.batch ?? 1024, set.size)
+  const reduction = oneOf('reduction', options.reduction ?? 'mean', ['mean', 'sum'])
+  if (kind === 'gauss-newton' && loss.flat) {
+    process.emitWarning(
+      `The Gauss-Newton matrix of loss '${loss.name}' is zero: the loss is piecewise linear.`,
+      'LosscapeWarning',
+    )
+  }
   const block = selectBlock(model, options.params)
   const chunks = Math.ceil(set.size / batch)
   const shift = kind === 'remainder' ? 0 : (decayOf(options) * set.size) / chunks
@@ -104,7 +114,7 @@ function networkOperator(
     const split = curvatureProgram(kind, setting)
     const spec = operatorSpec(device, split, block.layout, theta.views, batches, {
       precision,
-      scale: options.reduction === 'sum' ? 1 : 1 / set.size,
+      scale: reduction === 'sum' ? 1 : 1 / set.size,
       keepBytes: options.keepBytes ?? DEFAULT_KEEP,
       tangents: options.tangents ?? 16,
     })
@@ -135,6 +145,9 @@ function selectBlock(
   const { layout } = model
   if (params === undefined) return { selected: layout.names.map(() => true), layout }
   const names = typeof params === 'string' ? layout.match(params) : params
+  if (names.length === 0) {
+    throw new LosscapeError('ERR_ARGUMENT', 'params names no parameter: the block would be empty.')
+  }
   for (const name of names) layout.entry(name)
   const selected = layout.names.map((name) => names.includes(name))
   return { selected, layout: new ParameterLayout(layout.entries.filter((_, i) => selected[i])) }

@@ -33,9 +33,20 @@ export interface NativeLinearOperator extends LinearOperator {
   readonly layout: ParameterLayout
 }
 
-export function isNative(operator: LinearOperator): operator is NativeLinearOperator {
-  return 'native' in operator && 'layout' in operator
+const nativeOperators = new WeakSet<LinearOperator>()
+
+/** Called by operators whose `matvec` is the product of their native handle. */
+export function registerNative(operator: NativeLinearOperator): void {
+  nativeOperators.add(operator)
 }
+
+/** Not so for a copy whose `matvec` the user replaced (`{ ...operator, matvec }`). */
+export function isNative(operator: LinearOperator): operator is NativeLinearOperator {
+  return nativeOperators.has(operator)
+}
+
+/** Distance from 1 to the next number. */
+export const EPSILON: Readonly<Record<Precision, number>> = { f32: 2 ** -23, f64: 2 ** -52 }
 
 export function allocate(dtype: Precision, length: number): FloatVector {
   return dtype === 'f64' ? new Float64Array(length) : new Float32Array(length)
@@ -62,4 +73,13 @@ export function requireVectors(vs: ArrayLike<number>, size: number, count: numbe
       throw new LosscapeError('ERR_NOT_FINITE', `Element ${i} of the vector is ${vs[i]}.`)
     }
   }
+}
+
+/** An option that must be one of a few words. Throws ERR_ARGUMENT. */
+export function oneOf<T extends string>(name: string, value: T, known: readonly T[]): T {
+  if (known.includes(value)) return value
+  throw new LosscapeError(
+    'ERR_ARGUMENT',
+    `${name} must be one of ${known.join(', ')}; got '${value}'.`,
+  )
 }

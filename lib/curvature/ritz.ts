@@ -1,7 +1,9 @@
 import { tridiagonalEigen } from './tridiagonal.js'
 
+export const WHICH = ['largest', 'smallest', 'largest-magnitude', 'both-ends'] as const
+
 /** Which eigenvalues are wanted, by algebraic value or by magnitude. */
-export type Which = 'largest' | 'smallest' | 'largest-magnitude' | 'both-ends'
+export type Which = (typeof WHICH)[number]
 
 /** Ritz values picked from a tridiagonal matrix, in descending order. */
 export interface Selection {

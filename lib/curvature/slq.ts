@@ -1,4 +1,5 @@
 import { LosscapeError } from '../errors.js'
+import { checkOnce } from './check.js'
 import { functional, type SpectralMeasure } from './density.js'
 import { openLanczos } from './lanczos-run.js'
 import type { LinearOperator } from './operator.js'
@@ -24,6 +25,8 @@ export interface SlqOptions {
   readonly resume?: SpectralMeasure
   /** Each finished probe, to be saved. */
   readonly onProbe?: (probe: number, nodes: Float64Array, weights: Float64Array) => void
+  /** Probe symmetry and determinism first, once per operator (3 products). Default true. */
+  readonly check?: boolean
   readonly signal?: AbortSignal
   readonly onProgress?: (progress: SlqProgress) => void
 }
@@ -51,6 +54,7 @@ export interface SlqResult {
  * @throws ERR_ARGUMENT, ERR_OPERATOR, ERR_ABORTED
  */
 export async function slq(operator: LinearOperator, options: SlqOptions = {}): Promise<SlqResult> {
+  if (options.check ?? true) await checkOnce(operator, options.signal)
   const probes = positiveInteger('probes', options.probes ?? 10)
   const steps = Math.min(operator.size, positiveInteger('steps', options.steps ?? 80))
   const nodes: Float64Array[] = []

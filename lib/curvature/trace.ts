@@ -1,6 +1,13 @@
+import { withSignal } from '../device/native-call.js'
 import { LosscapeError, throwIfAborted } from '../errors.js'
 import { normals, rademacher } from '../random/index.js'
-import { allocate, type LinearOperator } from './operator.js'
+import {
+  allocate,
+  isNative,
+  type LinearOperator,
+  type NativeLinearOperator,
+  oneOf,
+} from './operator.js'
 
 export interface TraceOptions {
   /** Products, the upper limit when `tol` is given. Default 100. */
@@ -40,27 +47,86 @@ export async function hutchinsonTrace(
   if (!Number.isInteger(products) || products < 1) {
     throw new LosscapeError('ERR_ARGUMENT', `products must be a positive integer, got ${products}.`)
   }
-  const n = operator.size
-  const fill = distribution === 'normal' ? normals : rademacher
+  oneOf('distribution', distribution, ['rademacher', 'normal'])
+  const quadratic = isNative(operator) ? nativeForms(operator) : hostForms(operator)
   const samples: number[] = []
-  while (samples.length < products) {
-    throwIfAborted(signal)
-    const count = Math.min(BLOCK, products - samples.length)
-    const z = allocate(operator.dtype, count * n)
-    for (let r = 0; r < count; r++) {
-      fill(seed, samples.length + r, 0, n, z.subarray(r * n, (r + 1) * n))
+  try {
+    while (samples.length < products) {
+      throwIfAborted(signal)
+      const count = Math.min(BLOCK, products - samples.length)
+      samples.push(...(await quadratic.forms(distribution, seed, samples.length, count, signal)))
+      options.onProgress?.(samples.length, products)
+      const { value, standardError } = meanAndError(samples)
+      if (tol !== undefined && samples.length >= 10 && standardError <= tol * Math.abs(value)) break
     }
-    const az = await operator.matmat(z, count, { signal })
-    for (let r = 0; r < count; r++) {
-      let dot = 0
-      for (let i = r * n; i < (r + 1) * n; i++) dot += z[i] * az[i]
-      samples.push(dot)
-    }
-    options.onProgress?.(samples.length, products)
-    const { value, standardError } = meanAndError(samples)
-    if (tol !== undefined && samples.length >= 10 && standardError <= tol * Math.abs(value)) break
+  } finally {
+    quadratic.dispose()
   }
   return { ...meanAndError(samples), samples: Float64Array.from(samples) }
+}
+
+/** Computes zᵀ A z for the probes first .. first + count - 1. */
+interface QuadraticForms {
+  forms(
+    kind: 'rademacher' | 'normal',
+    seed: number,
+    first: number,
+    count: number,
+    signal?: AbortSignal,
+  ): Promise<number[]>
+  dispose(): void
+}
+
+/** Probes are drawn, multiplied and summed on the device; only the sums come back. */
+function nativeForms({ device, native, layout, dtype }: NativeLinearOperator): QuadraticForms {
+  const { binding } = device
+  const bytes = layout.storage * (dtype === 'f64' ? 8 : 4)
+  const probes = binding.createBuffer(BLOCK * bytes)
+  const products = binding.createBuffer(BLOCK * bytes)
+  const segments = layout.segments()
+  return {
+    forms: (kind, seed, first, count, signal) =>
+      withSignal(binding, signal, async (token) => {
+        const rows = Array.from({ length: count }, (_, r) => r * bytes)
+        // Queued together, in order.
+        const drawn = rows.map((offset, r) => {
+          const view = { buffer: probes, offset }
+          return binding.fillProbe(view, dtype, segments, kind, seed, first + r, { token })
+        })
+        const z = { buffer: probes, offset: 0 }
+        const applied = native.apply(z, { buffer: products, offset: 0 }, count, { token })
+        const sums = rows.map((offset) => {
+          const a = { buffer: probes, offset }
+          return binding.dot(a, { buffer: products, offset }, layout.storage, dtype, { token })
+        })
+        const [forms] = await Promise.all([Promise.all(sums), applied, ...drawn])
+        return forms
+      }),
+    dispose: () => {
+      probes.dispose()
+      products.dispose()
+    },
+  }
+}
+
+function hostForms(operator: LinearOperator): QuadraticForms {
+  const n = operator.size
+  return {
+    async forms(kind, seed, first, count, signal) {
+      const fill = kind === 'normal' ? normals : rademacher
+      const z = allocate(operator.dtype, count * n)
+      for (let r = 0; r < count; r++) {
+        fill(seed, first + r, 0, n, z.subarray(r * n, (r + 1) * n))
+      }
+      const az = await operator.matmat(z, count, { signal })
+      return Array.from({ length: count }, (_, r) => {
+        let dot = 0
+        for (let i = r * n; i < (r + 1) * n; i++) dot += z[i] * az[i]
+        return dot
+      })
+    },
+    dispose: () => {},
+  }
 }
 
 function meanAndError(samples: readonly number[]): { value: number; standardError: number } {

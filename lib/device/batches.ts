@@ -39,8 +39,9 @@ export function chunkSize(batch: number, samples: number): number {
 }
 
 /**
- * Copies a data set to the device. The last chunk is padded: its missing samples are zeros (label
- * 0) of weight 0, so that one program serves every chunk and the sums stay exact.
+ * Copies a data set to the device. The last chunk is padded with copies of the last sample, of
+ * weight 0, so that one program serves every chunk and the sums stay exact: samples of zeros could
+ * make a model produce NaN, which no weight removes.
  */
 export function uploadBatches(
   device: Device,
@@ -50,19 +51,27 @@ export function uploadBatches(
 ): BatchBuffers {
   const count = Math.ceil(set.size / batch)
   const buffers: NativeBuffer[] = []
-  const upload = (array: NumericArray, perSample: number): ((chunk: number) => NativeView) => {
+  const upload = (
+    array: NumericArray,
+    perSample: number,
+    padding: 'repeat' | 'zero',
+  ): ((chunk: number) => NativeView) => {
     const rowBytes = perSample * array.BYTES_PER_ELEMENT
     const buffer = device.binding.createBuffer(Math.max(1, count * batch * rowBytes))
     buffers.push(buffer)
     // The queue keeps order: whatever runs later sees the data. Only an abort could reject this.
     buffer.write(0, array).catch(() => {})
+    const last = array.slice(array.length - perSample)
+    for (let row = set.size; row < count * batch && padding === 'repeat'; row++) {
+      buffer.write(row * rowBytes, last).catch(() => {})
+    }
     return (chunk) => ({ buffer, offset: chunk * batch * rowBytes })
   }
   try {
-    const x = upload(stored(set.inputs, precision), set.inputs.length / set.size)
-    const y = upload(stored(set.targets, precision), set.targets.length / set.size)
+    const x = upload(stored(set.inputs, precision), set.inputs.length / set.size, 'repeat')
+    const y = upload(stored(set.targets, precision), set.targets.length / set.size, 'repeat')
     const ones = precision === 'f64' ? new Float64Array(set.size) : new Float32Array(set.size)
-    const w = upload(ones.fill(1), 1)
+    const w = upload(ones.fill(1), 1, 'zero')
     const chunks = Array.from({ length: count }, (_, i) => ({
       x: x(i),
       y: y(i),

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { LosscapeError } from '../errors.js'
 import type {
   CompileOptions,
@@ -55,7 +56,10 @@ export class Device {
   ): NativeExecutable {
     if (this.disposed) throw new LosscapeError('ERR_DISPOSED', 'The device has been disposed.')
     const threads = options.threads ?? this.threads
-    const key = `${threads};${JSON.stringify(options.donate ?? [])};${names.join()};${words.join()}`
+    const key = createHash('sha256')
+      .update(JSON.stringify([threads, options.donate ?? [], names]))
+      .update(new Uint8Array(words.buffer, words.byteOffset, words.byteLength))
+      .digest('base64')
     const cached = this.executables.get(key)
     if (cached) {
       this.executables.delete(key)

@@ -5,6 +5,7 @@ import { lower } from '../program/passes/index.js'
 import { formatProgram } from '../program/print.js'
 import { elements } from '../program/shape.js'
 import { type DType, formatType, type Program, type Value } from '../program/types.js'
+import { verify } from '../program/verify.js'
 import { compileProgram } from './compile.js'
 import type { Device } from './device.js'
 import { withSignal } from './native-call.js'
@@ -118,6 +119,10 @@ export class Executable {
     this.dispose()
   }
 
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.dispose()
+  }
+
   private typedInputs(inputs: readonly ArrayLike<number>[]): NumericArray[] {
     const expected = this.program.inputs
     if (inputs.length !== expected.length) {
@@ -145,6 +150,7 @@ export function compile(
   program: Program,
   options: ExecutableOptions = {},
 ): Executable {
+  verify(program)
   return new Executable(device, program, options.precision ?? 'f32')
 }
 

@@ -28,6 +28,12 @@ export function normalizeBatch(x: Tensor, set: DataSet, model: Model): Tensor {
   const scale = inputScale(set.inputs)
   const { mean, std } = set.normalization
   const per = Math.max(mean.length, std.length)
+  if (Math.min(mean.length, std.length) !== per && Math.min(mean.length, std.length) !== 1) {
+    throw new LosscapeError(
+      'ERR_SHAPE',
+      `The normalization has ${mean.length} means but ${std.length} standard deviations.`,
+    )
+  }
   const at = (list: readonly number[], i: number): number => list[list.length === 1 ? 0 : i]
   const factor = Array.from({ length: per }, (_, i) => scale / at(std, i))
   const shift = Array.from({ length: per }, (_, i) => -at(mean, i) / at(std, i))

@@ -74,14 +74,19 @@ export function defaultLoss(set: DataSet): LossSpec {
 /** @throws ERR_ARGUMENT for an unknown name, listing the known ones */
 export function resolveLoss(spec: LossSpec): Loss {
   if (typeof spec === 'string') {
-    const loss = NAMED[spec]
-    if (loss) return loss
+    if (Object.hasOwn(NAMED, spec)) return NAMED[spec]
     throw new LosscapeError(
       'ERR_ARGUMENT',
       `Unknown loss '${spec}'; expected one of ${Object.keys(NAMED).join(', ')}.`,
     )
   }
   if (!('kind' in spec)) return spec
+  if (spec.kind !== 'cross-entropy') {
+    throw new LosscapeError(
+      'ERR_ARGUMENT',
+      `A loss with options must be of kind 'cross-entropy', got '${String(spec.kind)}'; the others are named by a string.`,
+    )
+  }
   const { smoothing, ignoreLabel, classWeights } = spec
   return {
     name: 'cross-entropy',

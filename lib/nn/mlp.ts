@@ -72,7 +72,7 @@ export function mlp(options: MlpOptions): Model {
       `An MLP needs positive integer widths, got ${widths.join('-')}.`,
     )
   }
-  const activate = ACTIVATIONS[activation]
+  const activate = Object.hasOwn(ACTIVATIONS, activation) ? ACTIVATIONS[activation] : null
   if (!activate) {
     throw new LosscapeError(
       'ERR_ARGUMENT',

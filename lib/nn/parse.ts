@@ -44,8 +44,9 @@ const families: Record<string, Family> = {
  */
 export function parseModel(text: string, context: ParseContext = {}): Model {
   const colon = text.indexOf(':')
-  const family = families[colon < 0 ? text : text.slice(0, colon)]
-  if (colon < 0 || !family) {
+  const prefix = text.slice(0, Math.max(colon, 0))
+  const family = Object.hasOwn(families, prefix) ? families[prefix] : null
+  if (!family) {
     const known = Object.keys(families)
       .map((name) => `${name}:..`)
       .join(', ')

@@ -69,6 +69,30 @@ export function jvp(
   return { values: results.slice(0, n), tangents: results.slice(n) }
 }
 
+/**
+ * Values f(x) and the linear map from tangents ẋ (one per floating-point argument, null for zero) to
+ * J(x) ẋ. Everything that does not depend on the tangent is shared by all of its uses; to run the
+ * two parts apart, trace f and see `linearizeProgram`.
+ */
+export function linearize(
+  f: TracedFunction,
+  primals: readonly Tensor[],
+): {
+  values: readonly Tensor[]
+  pushforward: (tangents: readonly (Tensor | null)[]) => readonly Tensor[]
+} {
+  const program = subprogram(f, primals)
+  return {
+    values: inline(program, primals),
+    pushforward: (tangents) => {
+      const selected = primals.map((_, i) => Boolean(tangents[i]))
+      const given = tangents.filter((t): t is Tensor => t !== null)
+      const results = inline(jvpProgram(program, selected), [...primals, ...given])
+      return results.slice(program.outputs.length)
+    },
+  }
+}
+
 /** Values f(x) and the map from cotangents ȳ (one per floating-point output) to J(x)ᵀ ȳ. */
 export function vjp(
   f: TracedFunction,

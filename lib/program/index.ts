@@ -6,6 +6,7 @@ export {
   grad,
   hessianVectorProduct,
   jvp,
+  linearize,
   valueAndGrad,
   vjp,
   vmap,

@@ -10,8 +10,8 @@ import {
   symmetricLogDensity,
   wasserstein1,
 } from '../../lib/curvature/density.js'
-import { erf } from '../../lib/ops/erf.js'
 import type { LosscapeError } from '../../lib/errors.js'
+import { erf } from '../../lib/ops/erf.js'
 
 /** Gauss rule of the semicircle law on [-2, 2]: nodes 2 cos(l pi/(m+1)), 2/(m+1) sin². */
 function semicircle(m: number): SpectralMeasure {

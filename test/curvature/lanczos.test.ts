@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { exactSpectrum } from '../../lib/curvature/dense.js'
-import { lanczos } from '../../lib/curvature/lanczos.js'
+import { type LanczosCheckpoint, lanczos } from '../../lib/curvature/lanczos.js'
 import { hessian } from '../../lib/curvature/network.js'
 import type { LinearOperator } from '../../lib/curvature/operator.js'
 import { denseOperator, operatorFrom } from '../../lib/curvature/operators.js'
@@ -176,6 +176,46 @@ describe('lanczos', () => {
         expect(Math.abs(single.values[i] - value)).toBeLessThan(1e-5 * scale)
       }
     }
+  })
+
+  it('goes on from a checkpoint bit for bit, also after an abort', async () => {
+    using operator = denseOperator(device, wigner(80, 13), { dtype: 'f32' })
+    const options = { k: 5, tol: 0, maxSteps: 40, check: false, vectors: true } as const
+    const whole = await lanczos(operator, options)
+    const checkpoints: LanczosCheckpoint[] = []
+    const controller = new AbortController()
+    const cut = lanczos(operator, {
+      ...options,
+      checkpointEvery: 7,
+      onCheckpoint: (c) => checkpoints.push(c),
+      onProgress: ({ step }) => step >= 20 && controller.abort(),
+      signal: controller.signal,
+    })
+    await expect(cut).rejects.toMatchObject({ code: 'ERR_ABORTED' })
+    expect(checkpoints.length).toBeGreaterThanOrEqual(3)
+    for (const resume of checkpoints) {
+      const resumed = await lanczos(operator, { ...options, resume })
+      expect(Array.from(resumed.alpha)).toEqual(Array.from(whole.alpha))
+      expect(Array.from(resumed.vectors?.[0] ?? [])).toEqual(Array.from(whole.vectors?.[0] ?? []))
+    }
+    const [resume] = checkpoints
+    using other = denseOperator(device, wigner(30, 13))
+    await expect(lanczos(other, { resume })).rejects.toMatchObject({ code: 'ERR_ARGUMENT' })
+  })
+
+  it('rejects with the error of a callback, and probes the operator first', async () => {
+    using operator = denseOperator(device, wigner(60, 15))
+    const failing = slq(operator, {
+      probes: 2,
+      steps: 30,
+      onProgress: () => {
+        throw new RangeError('mine')
+      },
+    })
+    await expect(failing).rejects.toThrow('mine')
+    const skew = operatorFrom((v) => v.map((x, i) => x + (v[i + 1] ?? 0)), 20)
+    await expect(lanczos(skew)).rejects.toMatchObject({ code: 'ERR_OPERATOR' })
+    await expect(slq(skew, { check: false })).resolves.toBeDefined()
   })
 
   it('is reproducible bit for bit', async () => {

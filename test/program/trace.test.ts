@@ -5,6 +5,7 @@ import {
   grad,
   hessianVectorProduct,
   jvp,
+  linearize,
   type Tensor,
   trace,
   valueAndGrad,
@@ -128,5 +129,75 @@ describe('function transforms', () => {
       [10, 1],
     ])
     expect(Array.from(y)).toEqual([12, 34, 56])
+  })
+})
+
+describe('misuse of transforms', () => {
+  it('checks tangents and cotangents against the function', () => {
+    const f = (x: Tensor): Tensor => ops.sum(x)
+    expect(() => trace((x, t) => jvp(f, [x], [t]).tangents, [[3], [7]])).toThrow(coded('ERR_SHAPE'))
+    expect(() => trace((x, c) => vjp((t) => t, [x]).pullback(c), [[3], [7]])).toThrow(
+      coded('ERR_SHAPE'),
+    )
+    expect(() => trace((() => 3) as never, [])).toThrow(coded('ERR_PROGRAM'))
+  })
+
+  it('refuses derivatives in targets and class weights', () => {
+    const f = (z: Tensor, t: Tensor): Tensor => ops.sum(ops.crossEntropy(z, t))
+    expect(() =>
+      trace(
+        (z, t) => grad(f, 1)(z, t),
+        [
+          [2, 3],
+          [2, 3],
+        ],
+      ),
+    ).toThrow(coded('ERR_PROGRAM'))
+    const weighted = (z: Tensor, w: Tensor): Tensor =>
+      ops.sum(ops.crossEntropy(z, ops.constant([0, 1], { dtype: 'i32' }), { classWeights: w }))
+    expect(() => trace((z, w) => grad(weighted, 1)(z, w), [[2, 3], [3]])).toThrow(
+      coded('ERR_PROGRAM'),
+    )
+  })
+
+  it('refuses rows outside their own table when mapped', () => {
+    const rows = { dtype: 'i32', shape: [2, 1] } as const
+    const program = trace((x, i) => vmap((a, b) => ops.gather(a, b))(x, i), [[2, 3], rows])
+    expect(
+      Array.from(
+        evaluate(program, [
+          [1, 2, 3, 4, 5, 6],
+          [2, 0],
+        ])[0],
+      ),
+    ).toEqual([3, 4])
+    expect(() =>
+      evaluate(program, [
+        [1, 2, 3, 4, 5, 6],
+        [3, 0],
+      ]),
+    ).toThrow(coded('ERR_RANGE'))
+    expect(() =>
+      evaluate(program, [
+        [1, 2, 3, 4, 5, 6],
+        [0, -1],
+      ]),
+    ).toThrow(coded('ERR_RANGE'))
+  })
+
+  it('linearize shares the point and is linear', () => {
+    const program = trace(
+      (x, u, v) => {
+        const { values, pushforward } = linearize((t) => ops.exp(t), [x])
+        return [...values, ...pushforward([u]), ...pushforward([v])]
+      },
+      [[2], [2], [2]],
+    )
+    const [y, a, b] = evaluate(program, [
+      [0, 1],
+      [1, 0],
+      [0, 2],
+    ])
+    expect([...y, ...a, ...b]).toEqual([1, Math.E, 1, 0, 0, 2 * Math.E])
   })
 })
