@@ -10,7 +10,6 @@ namespace {
 dnnl_cpu_isa_t MaxIsa(SimdLevel level) {
   switch (level) {
     case SimdLevel::kScalar:
-    case SimdLevel::kSsse3:
     case SimdLevel::kSse4:
       return dnnl_cpu_isa_sse41;
     case SimdLevel::kAvx2:

@@ -24,23 +24,6 @@ std::string LibraryPath() {
   return (slash == std::string::npos ? "./" : self.substr(0, slash + 1)) + "liblosscape_blas.so";
 }
 
-// Set while OpenBLAS's constructor runs and taken back, so that child processes do not inherit it.
-class ScopedCoreType {
- public:
-  ScopedCoreType() {
-    const char* type = std::getenv(kCoreTypeVariable) ? nullptr : BlasCoreType();
-    set_ = type && setenv(kCoreTypeVariable, type, 0) == 0;
-  }
-  ~ScopedCoreType() {
-    if (set_) unsetenv(kCoreTypeVariable);
-  }
-  ScopedCoreType(const ScopedCoreType&) = delete;
-  ScopedCoreType& operator=(const ScopedCoreType&) = delete;
-
- private:
-  bool set_ = false;
-};
-
 template <typename Function>
 void Resolve(void* library, const std::string& path, const char* name, Function& function) {
   function = reinterpret_cast<Function>(dlsym(library, name));
@@ -52,7 +35,6 @@ void Resolve(void* library, const std::string& path, const char* name, Function&
 
 Blas Open() {
   const std::string path = LibraryPath();
-  const ScopedCoreType core_type;
   void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
   if (!library) {
     const char* reason = dlerror();
@@ -76,6 +58,14 @@ Blas Open() {
 }
 
 }  // namespace
+
+void ChooseBlasCore() {
+  static const bool chosen = [] {
+    const char* type = BlasCoreType();
+    return type && setenv(kCoreTypeVariable, type, 0) == 0;
+  }();
+  static_cast<void>(chosen);
+}
 
 const Blas& OpenBlas() {
   static const Blas blas = Open();
@@ -103,7 +93,6 @@ const char* BlasCoreType() {
     case SimdLevel::kAvx2:
       return GetSimd().limited ? "Haswell" : nullptr;
     case SimdLevel::kSse4:
-    case SimdLevel::kSsse3:
     case SimdLevel::kScalar:
       return GetSimd().limited ? "Nehalem" : nullptr;
     case SimdLevel::kOther:

@@ -14,6 +14,11 @@ struct Blas {
   decltype(&losscape_blas_core) core;
 };
 
+// Sets OPENBLAS_CORETYPE to BlasCoreType() where the user has not set it, for OpenBLAS's
+// constructor to read. Once per process and before other threads run: setenv races with every
+// getenv. The addon and the native tests call it when they start.
+void ChooseBlasCore();
+
 // Opens the library in the first call; LOSSCAPE_BLAS names another file than the one beside us.
 // Throws Error{ERR_NATIVE} when it cannot be opened or belongs to another version.
 const Blas& OpenBlas();

@@ -1,6 +1,5 @@
 #include "native/runtime/simd.h"
 
-#include <hwy/highway.h>
 #include <hwy/targets.h>
 
 #include <cstdlib>
@@ -8,8 +7,26 @@
 #include "native/cpu/onednn.h"
 #include "native/runtime/error.h"
 
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "native/runtime/simd.cc"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+HWY_BEFORE_NAMESPACE();
+namespace losscape {
+namespace HWY_NAMESPACE {
+
+int64_t Target() { return HWY_TARGET; }
+
+}  // namespace HWY_NAMESPACE
+}  // namespace losscape
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
 namespace losscape {
 namespace {
+
+HWY_EXPORT(Target);
 
 struct Level {
   const char* name;
@@ -19,8 +36,9 @@ struct Level {
 
 #if HWY_ARCH_X86
 constexpr Level kLevels[] = {
-    {"avx512", SimdLevel::kAvx512, HWY_AVX3},   {"avx2", SimdLevel::kAvx2, HWY_AVX2},
-    {"sse4", SimdLevel::kSse4, HWY_SSE4},       {"ssse3", SimdLevel::kSsse3, HWY_SSSE3},
+    {"avx512", SimdLevel::kAvx512, HWY_AVX3},
+    {"avx2", SimdLevel::kAvx2, HWY_AVX2},
+    {"sse4", SimdLevel::kSse4, HWY_SSE4},
     {"scalar", SimdLevel::kScalar, HWY_EMU128},
 };
 #else
@@ -61,7 +79,10 @@ Simd Detect() {
   simd.limited = limit && *limit;
   if (simd.limited) Lower(limit);
   simd.level = LevelInUse();
-  simd.target = hwy::TargetName(hwy::SupportedAndGeneratedTargets().front());
+  // Asking what is supported makes Highway choose again, from everything that the CPU has, whatever
+  // was disabled: the choice has to be made last.
+  hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+  simd.target = hwy::TargetName(HWY_DYNAMIC_DISPATCH(Target)());
   if (simd.limited) LimitOneDnn(simd.level);
   return simd;
 }
@@ -74,3 +95,4 @@ const Simd& GetSimd() {
 }
 
 }  // namespace losscape
+#endif  // HWY_ONCE

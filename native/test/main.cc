@@ -5,6 +5,7 @@
 #include <cstring>
 #include <vector>
 
+#include "native/runtime/blas.h"
 #include "native/runtime/simd.h"
 #include "native/test/test.h"
 
@@ -35,6 +36,7 @@ bool Passes(const Case& test) {
 
 int Run(const char* filter) {
   GetSimd();
+  ChooseBlasCore();
   std::sort(Cases().begin(), Cases().end(),
             [](const Case& a, const Case& b) { return std::strcmp(a.name, b.name) < 0; });
   int passed = 0, failed = 0;
