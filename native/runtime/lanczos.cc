@@ -266,6 +266,8 @@ class Lanczos final : public NativeLanczos {
     std::vector<double> removed(j + 1, 0.0);
     const GramSchmidtNorms norms = Orthogonalize(j, w, removed, threads);
     if (!std::isfinite(norms.before) || !std::isfinite(norms.after)) {
+      // Orthogonalisation spread it over the row's padding too, which no product writes again.
+      std::fill_n(w, basis_.stride(), T{0});
       throw Error(Code::kNotFinite, "Lanczos: expected a finite product at step ", j,
                   ", got one with NaN or infinity. Check the parameters and the data.");
     }
@@ -278,7 +280,7 @@ class Lanczos final : public NativeLanczos {
     next.beta.push_back(norms.after);
 
     const bool full = j + 1 >= logical_;
-    if (full || norms.after <= spec_.breakdown * norms.before) {
+    if (full || norms.after <= spec_.breakdown * std::max(norms.before, 0.01 * Largest())) {
       next.beta.back() = 0;
       if (next.invariantSubspaceAt < 0) next.invariantSubspaceAt = static_cast<int64_t>(j);
       if (full || (Restarts() && !Refresh(j + 1, w, threads))) next.exhausted = true;
@@ -287,6 +289,15 @@ class Lanczos final : public NativeLanczos {
       Scale(1 / norms.after, w, w, spec_.storage, threads);
     }
     state_ = std::move(next);
+  }
+
+  // The largest ||A V[i]|| of the steps done, from T: a lower bound of ||A||.
+  double Largest() const {
+    double largest = 0;
+    for (size_t i = 0; i < state_.alpha.size(); ++i) {
+      largest = std::max(largest, std::hypot(state_.alpha[i], state_.beta[i]));
+    }
+    return largest;
   }
 
   // w = a random unit vector orthogonal to the first `count` rows; false when none can be had.

@@ -4,7 +4,10 @@
 //   beta[j] = ||w||;  V[j+1] = w / beta[j]
 //
 // The basis may be f32; coefficients, dots and norms are f64. A residual is a breakdown when
-// beta <= breakdown * ||A V[j]||: beta becomes exactly 0 (T splits there) and, on `kRestart`, a
+// beta <= breakdown * max(||A V[j]||, max over i < j of ||A V[i]|| / 100), the norms taken from T:
+// the product of a vector near the null space is itself rounding of the size of ||A||, so nothing
+// relative to it alone would ever be small. (A hundredth, because a bulk may lie that far below the
+// outliers and is no rounding.) beta then becomes exactly 0 (T splits there) and, on `kRestart`, a
 // fresh Philox vector orthogonal to the basis goes on; when none can be had (up to 3 draws) the
 // space is exhausted. Without reorthogonalisation a breakdown always stops: there is no basis to
 // make a fresh vector orthogonal to.
