@@ -121,8 +121,10 @@ class CrossEntropyBlock {
       for (int64_t l = 0; l < count_; ++l) {
         line_[l] = active_[l] != 0 ? args_.z[(row_ + l) * args_.classes + label_[l]] : T{0};
       }
-      const V own = hn::Mul(hn::Load(d_, ownTarget_), hn::Sub(max, hn::Load(d_, line_)));
-      distance = hn::Add(distance, own);
+      const V share = hn::Load(d_, ownTarget_);
+      const V own = hn::Mul(share, hn::Sub(max, hn::Load(d_, line_)));
+      // A label of weight 0 costs nothing, even at z = -inf.
+      distance = hn::Add(distance, hn::IfThenZeroElse(hn::Eq(share, hn::Zero(d_)), own));
     }
     const V loss = hn::Add(distance, hn::Mul(hn::Load(d_, total_), log));
     StoreLine(Active(loss), args_.out + row_);

@@ -38,6 +38,15 @@ class FusedKernel final : public Kernel {
       const bool same = i < values_.size() && values_[i] == values_[in];
       if (same && !plan_.operands[i].dense) return false;
     }
+    // A result that is the operand itself is copied from there, maybe after `out` was written.
+    for (size_t k = 0; k < plan_.results.size(); ++k) {
+      const size_t value = static_cast<size_t>(plan_.results[k]);
+      if (static_cast<int>(k) == out || value >= plan_.operands.size()) continue;
+      if (value == static_cast<size_t>(in) ||
+          (value < values_.size() && values_[value] == values_[in])) {
+        return false;
+      }
+    }
     return true;
   }
 

@@ -85,16 +85,20 @@ class Decoder {
       if (stride < 0) Malformed("expected strides >= 0, got ", stride, ".");
       if (code_.count == 0 || shape_[axis] == 1) continue;
       last += static_cast<double>(stride) * static_cast<double>(shape_[axis] - 1);
+      // Before its products of strides and sizes are formed: those may overflow.
+      CheckLast(index, last, operand.elements);
       Append(operand, shape_[axis], stride);
     }
-    if (code_.count > 0 && !(last < static_cast<double>(operand.elements))) {
-      Malformed("operand ", index, " is read up to element ", last, ", but has ", operand.elements,
-                ".");
-    }
+    if (code_.count > 0) CheckLast(index, last, operand.elements);
     operand.uniform = operand.rank == 0 || (operand.rank == 1 && operand.stride[0] == 0);
     operand.dense = operand.offset == 0 && operand.elements == code_.count &&
                     (operand.rank == 0 || (operand.rank == 1 && operand.stride[0] == 1));
     return operand;
+  }
+
+  static void CheckLast(int index, double last, int64_t elements) {
+    if (last < static_cast<double>(elements)) return;
+    Malformed("operand ", index, " is read up to element ", last, ", but has ", elements, ".");
   }
 
   // Adds an inner axis; merges it with the one outside when both are walked as one.

@@ -11,6 +11,8 @@
 #define HWY_TARGET_INCLUDE "native/cpu/gram_schmidt.cc"
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
+// After foreach_target.h.
+#include "native/cpu/narrow-inl.h"
 
 #ifndef LOSSCAPE_CPU_GRAM_SCHMIDT_ONCE
 #define LOSSCAPE_CPU_GRAM_SCHMIDT_ONCE
@@ -147,7 +149,7 @@ HWY_INLINE void Narrow(const double* HWY_RESTRICT from, float* HWY_RESTRICT to, 
   const Wide d;
   const hn::Rebind<float, Wide> narrow;
   for (size_t i = 0; i < n; i += hn::Lanes(d)) {
-    hn::Store(hn::DemoteTo(narrow, hn::Load(d, from + i)), narrow, to + i);
+    hn::Store(math::ToFloat(narrow, hn::Load(d, from + i)), narrow, to + i);
   }
 }
 

@@ -16,6 +16,8 @@
 #include <cmath>
 #include <limits>
 
+#include "native/cpu/narrow-inl.h"
+
 HWY_BEFORE_NAMESPACE();
 namespace losscape {
 namespace HWY_NAMESPACE {
@@ -348,16 +350,6 @@ HWY_INLINE V SinCosOfReduced(D d, V r, VI n) {
   constexpr int kSign = static_cast<int>(sizeof(T)) * 8 - 2;
   const auto sign = hn::ShiftLeft<kSign>(hn::And(n, hn::Set(di, 2)));
   return hn::Xor(hn::IfThenElse(odd, cosine, sine), hn::BitCast(d, sign));
-}
-
-// Rounds float64 to float, to infinity where it is out of range.
-template <class D, class V>
-HWY_INLINE hn::Vec<D> ToFloat(D d, V x) {
-#if HWY_TARGET == HWY_SCALAR
-  return hn::Set(d, static_cast<float>(hn::GetLane(x)));  // DemoteTo saturates
-#else
-  return hn::DemoteTo(d, x);
-#endif
 }
 
 // y = f(a, ...) in float64: f takes the tag and float64 vectors of half the lanes (of one number,

@@ -11,6 +11,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 #include "native/cpu/vector.h"
@@ -27,7 +28,7 @@ struct OptimizerSpec {
   double beta1 = 0.9;
   double beta2 = 0.999;
   double epsilon = 1e-8;
-  double clipNorm = 0;  // infinity: off
+  double clipNorm = std::numeric_limits<double>::infinity();  // off
 
   // Moment vectors: 0 (sgd without momentum), 1 (with), 2 (adam, adamw).
   int Moments() const;

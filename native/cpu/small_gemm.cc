@@ -67,14 +67,18 @@ void Gemm(const GemmSize& size, const T* a, const T* b, T* y, bool accumulate, i
   // Splitting columns makes every thread read all of a, splitting rows all of b.
   const int64_t rowParts = (size.m + kRowGrain - 1) / kRowGrain;
   const int64_t columnParts = (size.n + kColumnGrain - 1) / kColumnGrain;
-  const int used = static_cast<int>(useful);
+  // Always the whole team (see RunTeam): a coarser grain leaves the threads without work that are
+  // not worth waking.
+  const auto grain = [&](int64_t parts) {
+    return useful < threads ? (parts + useful - 1) / useful : int64_t{1};
+  };
   if (rowParts >= useful || rowParts >= columnParts) {
-    ParallelFor(used, rowParts, 1, [&](int64_t begin, int64_t end, int) {
+    ParallelFor(threads, rowParts, grain(rowParts), [&](int64_t begin, int64_t end, int) {
       Block(size, a, b, y, accumulate,
             {begin * kRowGrain, std::min(end * kRowGrain, size.m), 0, size.n});
     });
   } else {
-    ParallelFor(used, columnParts, 1, [&](int64_t begin, int64_t end, int) {
+    ParallelFor(threads, columnParts, grain(columnParts), [&](int64_t begin, int64_t end, int) {
       Block(size, a, b, y, accumulate,
             {0, size.m, begin * kColumnGrain, std::min(end * kColumnGrain, size.n)});
     });

@@ -11,6 +11,8 @@
 #define HWY_TARGET_INCLUDE "native/cpu/vector.cc"
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
+// After foreach_target.h.
+#include "native/cpu/narrow-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace losscape {
@@ -30,7 +32,7 @@ HWY_INLINE void StoreWide(D64 d, V v, double* p) {
 template <class V>
 HWY_INLINE void StoreWide(D64, V v, float* p) {
   const hn::Rebind<float, D64> narrow;
-  hn::StoreU(hn::DemoteTo(narrow, v), narrow, p);
+  hn::StoreU(math::ToFloat(narrow, v), narrow, p);
 }
 
 // Products of f32 are exact in f64; four chains hide the latency of the additions.

@@ -288,6 +288,16 @@ TEST(CrossEntropyOfSpecialNumbers) {
     const Results s = RunFamily(soft, dtype, 1);
     CHECK_NEAR(s.loss[0], std::log(2), 1e-6);
     CHECK(s.vjp[1] == 0);
+    // A label whose class has no weight.
+    Problem unweighted = p;
+    unweighted.rows = 1;
+    unweighted.weighted = true;
+    unweighted.w = {1, 0, 1};
+    unweighted.z = {0, -inf, 0};
+    unweighted.t = {1};
+    unweighted.g = {1};
+    unweighted.dz = {1, 2, 3};
+    CHECK(RunFamily(unweighted, dtype, 1).loss[0] == 0);
   }
 }
 

@@ -608,6 +608,22 @@ TEST(fused_aliasing_is_refused) {
   CHECK(!MakeKernel(f.spec)->MayAlias(0, 0));
 }
 
+// out 0 = 2 x, out 1 = x: over x, out 0 would be what out 1 copies.
+TEST(fused_aliasing_of_operands_that_are_results) {
+  Formula f({5000});
+  const int x = f.Dense(DType::kF32);
+  f.Dense(DType::kF32);
+  f.Result(f.Emit("mul", x, f.Const(2)), DType::kF32);
+  f.Result(x, DType::kF32);
+  const auto kernel = MakeKernel(f.spec);
+  CHECK(!kernel->MayAlias(0, 0));
+  CHECK(kernel->MayAlias(0, 1));
+  CHECK(kernel->MayAlias(1, 0));
+  // The same value as the other operand.
+  f.spec.inputs[1] = f.spec.inputs[0];
+  CHECK(!MakeKernel(f.spec)->MayAlias(1, 0));
+}
+
 TEST(fused_malformed_operations) {
   const auto refuse = [](void (*spoil)(OpSpec&)) {
     Formula f({4, 8});

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cfloat>
 #include <cstring>
+#include <limits>
 
 #include "native/cpu/combine.h"
 #include "native/cpu/gram_schmidt.h"
@@ -100,6 +101,20 @@ TEST(VectorUpdatesMatchPlainLoops) {
   ForEachTarget([] {
     CheckUpdates<float>();
     CheckUpdates<double>();
+  });
+}
+
+TEST(VectorUpdatesOverflowToInfinity) {
+  ForEachTarget([] {
+    const std::vector<double> wide{1e300, -1e300, 1.5, 0, 1e39, -2, 1e300};
+    std::vector<float> narrow(wide.size());
+    Round(1, wide.data(), narrow.data(), wide.size(), 1);
+    const float inf = std::numeric_limits<float>::infinity();
+    CHECK(narrow == std::vector<float>({inf, -inf, 1.5f, 0, inf, -2, inf}));
+    const std::vector<float> large(9, -1e30f);
+    std::vector<float> scaled(9);
+    Scale(1e30, large.data(), scaled.data(), 9, 1);
+    CHECK(scaled == std::vector<float>(9, -inf));
   });
 }
 
