@@ -23,7 +23,7 @@ void RunContext::ThrowAborted() { throw Error(Code::kAborted, "The operation was
 
 void RunContext::ServeUrgent() {
   std::unique_ptr<Executor::Job> job;
-  while (executor_->Next(1, &job)) executor_->Execute(std::move(job));
+  while (!Cancelled() && executor_->Next(1, &job)) executor_->Execute(std::move(job));
   if (Cancelled()) ThrowAborted();
 }
 

@@ -20,6 +20,10 @@ void ExpectBytes(const std::string& what, const View& view, const TensorType& ty
     throw Error(Code::kShape, "Operator: expected ", type.Bytes(), " bytes for ", what, ", got ",
                 view.bytes(), ".");
   }
+  if (view.offset % ByteSize(type.dtype) != 0) {
+    throw Error(Code::kArgument, "Operator: expected the offset of ", what, " as a multiple of ",
+                ByteSize(type.dtype), " bytes, got ", view.offset, ".");
+  }
 }
 
 void ExpectCount(const char* what, size_t expected, size_t got) {
@@ -86,6 +90,7 @@ class ProgramOperator final : public NativeOperator {
   }
 
   void Invalidate() override {
+    ++generation_;
     kept_.assign(kept_.size(), nullptr);
     keptBytes_ = 0;
   }
@@ -283,11 +288,15 @@ class ProgramOperator final : public NativeOperator {
     for (const View& view : spec_.primalInputs[chunk]) in.push_back(view.data());
     std::vector<void*> out;
     for (size_t offset : keptOffsets_) out.push_back(data + offset);
+    const uint64_t generation = generation_;
     spec_.primal->Run(in.data(), out.data(), context);
     if (made) {
       *hold = made;
-      if (!kept_[chunk]) keptBytes_ += chunkBytes_;
-      kept_[chunk] = std::move(made);
+      // A job that was served meanwhile may have invalidated what this run read.
+      if (generation == generation_) {
+        if (!kept_[chunk]) keptBytes_ += chunkBytes_;
+        kept_[chunk] = std::move(made);
+      }
     }
     return data;
   }
@@ -394,6 +403,7 @@ class ProgramOperator final : public NativeOperator {
   size_t chunkBytes_ = 0;
   std::vector<std::shared_ptr<Allocation>> kept_;  // the first chunks, as many as there is room for
   std::atomic<size_t> keptBytes_{0};
+  uint64_t generation_ = 0;                // of what the kept tensors were made from
   std::vector<Staging> inputs_, outputs_;  // per linear program
   Ranges gaps_;
   std::unique_ptr<Scratch> idle_;

@@ -6,7 +6,10 @@
 
 #include <omp.h>
 
+#include <algorithm>
 #include <exception>
+
+#include "native/runtime/threads.h"
 
 namespace losscape {
 
@@ -43,8 +46,11 @@ void RunTeam(int threads, void (*body)(void* context, int thread), void* context
     body(context, 0);
     return;
   }
+  // More than that cannot help, and libgomp ends the process when it cannot start a thread.
+  static const int most = 4 * DefaultThreads();
+  const int team = std::min(threads, most);
   FirstFailure failure;
-#pragma omp parallel num_threads(threads)
+#pragma omp parallel num_threads(team)
   {
     // A region inside a region, or a thread limit, gives fewer threads than asked for.
     const int step = omp_get_num_threads();

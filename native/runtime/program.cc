@@ -67,11 +67,10 @@ TensorType ReadType(Reader& reader) {
   type.dtype = static_cast<DType>(reader.Index(kDTypeCount, "a dtype"));
   type.shape.resize(static_cast<size_t>(reader.Count("a rank")));
   int64_t bytes = static_cast<int64_t>(ByteSize(type.dtype));
-  bool empty = false;
   for (int64_t& size : type.shape) {
     size = reader.Index(kMaxBytes, "a dimension");
-    if (size == 0) empty = true;
-    if (size == 0 || empty) continue;
+    // An empty tensor's other dimensions are multiplied too: by kernels, axis by axis.
+    if (size == 0) continue;
     if (bytes > kMaxBytes / size) {
       throw Error(Code::kShape, "A tensor of more than ", kMaxBytes,
                   " bytes cannot be compiled; the program asks for one near word ", reader.at(),

@@ -86,6 +86,10 @@ class Trainer final : public NativeTrainer {
       }
     }
     if (spec_.batch == 0) throw Error(Code::kArgument, "Trainer: expected a batch of at least 1.");
+    if (!(spec_.optimizer.clipNorm > 0)) {
+      throw Error(Code::kArgument, "Trainer: expected clipNorm > 0 (infinity: off), got ",
+                  spec_.optimizer.clipNorm, ".");
+    }
   }
 
   void CheckInputs() const {
@@ -108,7 +112,9 @@ class Trainer final : public NativeTrainer {
                name + " to be a part of theta", type);
         break;
       case TrainerInput::Kind::kFixed:
-        Expect(input.index < spec_.fixed.size() && spec_.fixed[input.index].bytes() >= type.Bytes(),
+        Expect(input.index < spec_.fixed.size() &&
+                   spec_.fixed[input.index].bytes() >= type.Bytes() &&
+                   spec_.fixed[input.index].offset % ByteSize(type.dtype) == 0,
                name + " to fit its fixed view", type);
         break;
       case TrainerInput::Kind::kRows:

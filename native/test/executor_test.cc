@@ -90,6 +90,33 @@ TEST(executor_serves_urgent_jobs_inside_a_run) {
   CHECK(program.Wait() == "ok");
 }
 
+TEST(executor_serves_nothing_on_top_of_a_cancelled_job) {
+  const auto executor = Executor::Acquire();
+  const auto token = std::make_shared<Token>();
+  std::atomic<bool> inside{false};
+  std::atomic<bool> servedInside{false};
+  Outcome program, first, second;
+  executor->Submit(
+      {token, 0, 0},
+      [&](RunContext& context) {
+        struct Scope {
+          std::atomic<bool>& flag;
+          explicit Scope(std::atomic<bool>& f) : flag(f) { flag = true; }
+          ~Scope() { flag = false; }
+        } scope(inside);
+        executor->Submit(
+            {nullptr, 1, 0}, [&](RunContext&) { token->Cancel(); }, first.Done());
+        executor->Submit(
+            {nullptr, 1, 0}, [&](RunContext&) { servedInside = inside.load(); }, second.Done());
+        context.Yield();
+      },
+      program.Done());
+  CHECK(program.Wait() == "ERR_ABORTED");
+  CHECK(first.Wait() == "ok");
+  CHECK(second.Wait() == "ok");
+  CHECK(!servedInside);
+}
+
 TEST(executor_interleaves_steps) {
   const auto executor = Executor::Acquire();
   std::atomic<bool> open{false};

@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <cfloat>
 #include <cstring>
+#include <future>
 
 #include "native/runtime/error.h"
+#include "native/runtime/executor.h"
 #include "native/runtime/memory.h"
 #include "native/runtime/random.h"
 #include "native/test/program_builder.h"
@@ -216,6 +218,30 @@ TEST(OperatorIsReentrant) {
   CHECK(y == expected);
 }
 
+TEST(OperatorKeepsNothingThatWasInvalidatedMeanwhile) {
+  Chunked<float> chunked(1, 1, {1});
+  const auto op = chunked.Make();
+  const std::vector<float> x = chunked.Random(1);
+  const auto executor = Executor::Acquire();
+  std::promise<bool> invalidated, done;
+  executor->Submit(
+      {},
+      [&](RunContext& context) {
+        // Served between the operations of the primal program.
+        executor->Submit(
+            {nullptr, 1, 0}, [&](RunContext&) { op->Invalidate(); },
+            [&](std::exception_ptr error) { invalidated.set_value(!error); });
+        std::vector<float> y(x.size());
+        op->Apply(x.data(), y.data(), 1, context);
+      },
+      [&](std::exception_ptr error) { done.set_value(!error); });
+  CHECK(invalidated.get_future().get());
+  CHECK(done.get_future().get());
+  CHECK(op->KeptBytes() == 0);
+  chunked.Apply(*op, x);
+  CHECK(op->KeptBytes() > 0);
+}
+
 TEST(OperatorRefusesWhatDoesNotFit) {
   const auto make = [](void (*change)(OperatorSpec&)) {
     Chunked<float> chunked(2, 2, {1, 3});
@@ -239,6 +265,10 @@ TEST(OperatorRefusesWhatDoesNotFit) {
   CHECK_THROWS(make([](OperatorSpec& s) { s.dtype = DType::kI32; }), Code::kDType);
   CHECK_THROWS(make([](OperatorSpec& s) { s.segments.lengths[1] = 40; }), Code::kShape);
   CHECK_THROWS(make([](OperatorSpec& s) { s.chunkInputs[0][0].offset = 4; }), Code::kShape);
+  CHECK_THROWS(make([](OperatorSpec& s) {
+                 s.primalInputs[0][0] = {std::make_shared<Buffer>(1024), 2};
+               }),
+               Code::kArgument);
 }
 
 template <typename T>

@@ -127,6 +127,9 @@ TEST(program_refuses_tensors_beyond_memory) {
   // f32 [2^20, 2^20, 2^20]
   const double n = 1048576;
   CHECK_THROWS(Decode({1, 1, 0, 3, n, n, n, 1, 0, 0, 0}), Code::kShape);
+  // No element, but axes whose product a kernel may form: f32 [0, 2^41, 2^41].
+  const double half = 2199023255552;
+  CHECK_THROWS(Decode({1, 1, 0, 3, 0, half, half, 1, 0, 0, 0}), Code::kShape);
 }
 
 TEST(program_names_unknown_operations) {

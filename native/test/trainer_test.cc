@@ -199,6 +199,8 @@ TEST(TrainerRefusesWhatDoesNotFit) {
   CHECK_THROWS(make([](TrainerSpec& s) { s.moments.clear(); }), Code::kShape);
   CHECK_THROWS(make([](TrainerSpec& s) { s.batch = 0; }), Code::kArgument);
   CHECK_THROWS(make([](TrainerSpec& s) { s.batch = 3; }), Code::kShape);
+  CHECK_THROWS(make([](TrainerSpec& s) { s.optimizer.clipNorm = 0; }), Code::kArgument);
+  CHECK_THROWS(make([](TrainerSpec& s) { s.optimizer.clipNorm = NAN; }), Code::kArgument);
   CHECK_THROWS(make([](TrainerSpec& s) { s.inputs.pop_back(); }), Code::kShape);
   CHECK_THROWS(make([](TrainerSpec& s) { s.inputs[0].index = 125; }), Code::kShape);
   CHECK_THROWS(make([](TrainerSpec& s) { s.inputs[1].index = 2; }), Code::kShape);
