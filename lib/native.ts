@@ -9,6 +9,8 @@
  * flight (they finish; its memory goes with the last of them), later calls throw `ERR_DISPOSED`.
  */
 
+import type { ErrorCode } from './errors.js'
+
 export type NumericArray = Float32Array | Float64Array | Int32Array | Uint8Array | Uint16Array
 
 export interface NativeInfo {
@@ -289,6 +291,8 @@ export interface NativeMemory {
 
 export interface NativeBinding {
   info(): NativeInfo
+  /** The class of the addon's errors from now on; before, an Error with a `code`. */
+  setErrorClass(constructor: new (code: ErrorCode, message: string) => Error): void
   /** Opens OpenBLAS; its build configuration and the kernel set that it chose. ERR_NATIVE without it. */
   blasInfo(): { version: string; core: string }
   /** Starts the executor with that many threads, or changes it between jobs. */

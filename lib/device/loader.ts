@@ -20,7 +20,10 @@ let binding: NativeBinding | undefined
 
 /** The native addon of this package; loaded by the first call. Throws as {@link loadAddon} does. */
 export function native(): NativeBinding {
-  binding ??= loadAddon() as NativeBinding
+  if (!binding) {
+    binding = loadAddon() as NativeBinding
+    binding.setErrorClass(LosscapeError)
+  }
   return binding
 }
 

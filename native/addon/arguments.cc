@@ -78,6 +78,21 @@ Bytes ToBytes(const Napi::Value& value, const char* what) {
   return {static_cast<uint8_t*>(data), data ? value.As<Napi::TypedArray>().ByteLength() : 0};
 }
 
+Bytes ToBytes(const Napi::Value& value, const char* what, napi_typedarray_type type) {
+  const Bytes bytes = ToBytes(value, what);
+  if (value.As<Napi::TypedArray>().TypedArrayType() != type) {
+    throw Error(Code::kDType, what, ": expected a typed array of another element type.");
+  }
+  return bytes;
+}
+
+void ExpectLength(const Bytes& target, size_t length) {
+  if (target.length == length) return;
+  throw Error(Code::kArgument, "target: expected an array of ", length,
+              " bytes until the call settles, but it has ", target.length,
+              " now: it was transferred or resized.");
+}
+
 std::vector<double> ToDoubles(const Napi::Value& value, const char* what) {
   const Bytes bytes = ToBytes(value, what);
   std::vector<double> out;
@@ -128,12 +143,16 @@ Segments ToSegments(const Napi::Value& value) {
   return segments;
 }
 
-View ToView(const Napi::Value& value, const char* what, size_t bytes) {
+View ToView(const Napi::Value& value, const char* what, size_t bytes, size_t align) {
   const Napi::Object object = ToObject(value, what);
   const View view{BufferHandle::From(object.Get("buffer")), ToSize(object.Get("offset"), what)};
   if (view.offset > view.buffer->bytes() || view.bytes() < bytes) {
     throw Error(Code::kShape, what, ": expected ", bytes, " bytes at offset ", view.offset,
                 ", the buffer has ", view.buffer->bytes(), ".");
+  }
+  if (view.offset % align != 0) {
+    throw Error(Code::kArgument, what, ": expected an offset of a multiple of ", align,
+                " bytes, got ", view.offset, ".");
   }
   return view;
 }

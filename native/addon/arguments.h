@@ -38,8 +38,13 @@ struct Bytes {
 // The memory of a typed array, valid until control returns to JavaScript.
 Bytes ToBytes(const Napi::Value& value, const char* what);
 
-// { buffer, offset } with at least `bytes` behind it.
-View ToView(const Napi::Value& value, const char* what, size_t bytes = 0);
+// The same of a typed array with this type of elements.
+Bytes ToBytes(const Napi::Value& value, const char* what, napi_typedarray_type type);
+// Throws Error{ERR_ARGUMENT} when a target of `length` bytes was detached or resized meanwhile.
+void ExpectLength(const Bytes& target, size_t length);
+
+// { buffer, offset } with at least `bytes` behind it, at a multiple of `align` bytes.
+View ToView(const Napi::Value& value, const char* what, size_t bytes = 0, size_t align = 1);
 std::vector<View> ToViews(const Napi::Value& value, const char* what);
 
 // { token, priority, ... } and the callback called `progress` when present.

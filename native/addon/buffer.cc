@@ -61,15 +61,12 @@ Napi::Value BufferHandle::Read(const Napi::CallbackInfo& info) {
     CheckRange(*buffer, offset, length);
     auto copy = std::make_shared<std::vector<uint8_t>>();
     Environment::Call call = ToCall(info[2]);
-    call.alive.push_back(Napi::Persistent(info[1].As<Napi::Object>()));
     auto target =
         std::make_shared<Napi::ObjectReference>(Napi::Persistent(info[1].As<Napi::Object>()));
     call.resolve = [copy, target](Napi::Env env) -> Napi::Value {
       const Bytes out = ToBytes(target->Value(), "target");
-      // The array may have been detached meanwhile.
-      if (out.length == copy->size() && out.length > 0) {
-        std::memcpy(out.data, copy->data(), out.length);
-      }
+      ExpectLength(out, copy->size());
+      if (out.length > 0) std::memcpy(out.data, copy->data(), out.length);
       return env.Undefined();
     };
     return Environment::Of(info.Env())
@@ -91,7 +88,19 @@ Napi::Value BufferHandle::Clear(const Napi::CallbackInfo& info) {
 namespace {
 
 Napi::Value CreateToken(const Napi::CallbackInfo& info) {
-  return TokenHandle::Make(info.Env(), std::make_shared<Token>());
+  return Guard(info.Env(), [&]() -> Napi::Value {
+    return TokenHandle::Make(info.Env(), std::make_shared<Token>());
+  });
+}
+
+// setErrorClass(constructor): what the addon's errors are instances of from now on.
+Napi::Value SetErrorClass(const Napi::CallbackInfo& info) {
+  return Guard(info.Env(), [&]() -> Napi::Value {
+    if (!info[0].IsFunction()) throw Error(Code::kArgument, "Expected a class of errors.");
+    Environment::Of(info.Env()).constructors()[kErrorClass] =
+        Napi::Persistent(info[0].As<Napi::Function>());
+    return info.Env().Undefined();
+  });
 }
 
 Napi::Value CreateBuffer(const Napi::CallbackInfo& info) {
@@ -111,9 +120,7 @@ Napi::Value SetThreads(const Napi::CallbackInfo& info) {
   });
 }
 
-Napi::Value Memory(const Napi::CallbackInfo& info) {
-  const Napi::Env env = info.Env();
-  const MemoryReport report = ReportMemory();
+Napi::Value ToJs(Napi::Env env, const MemoryReport& report) {
   Napi::Object live = Napi::Object::New(env);
   for (const auto& [kind, use] : report.live) {
     Napi::Object entry = Napi::Object::New(env);
@@ -126,6 +133,10 @@ Napi::Value Memory(const Napi::CallbackInfo& info) {
   out.Set("bytes", static_cast<double>(report.bytes));
   out.Set("peakBytes", static_cast<double>(report.peakBytes));
   return out;
+}
+
+Napi::Value Memory(const Napi::CallbackInfo& info) {
+  return Guard(info.Env(), [&] { return ToJs(info.Env(), ReportMemory()); });
 }
 
 Napi::Value SetLimit(const Napi::CallbackInfo& info) {
@@ -141,6 +152,7 @@ void InitBuffer(Napi::Env env, Napi::Object exports) {
   Environment::Open(env);
   TokenHandle::Register(env);
   BufferHandle::Register(env);
+  exports.Set("setErrorClass", Napi::Function::New(env, SetErrorClass, "setErrorClass"));
   exports.Set("createToken", Napi::Function::New(env, CreateToken, "createToken"));
   exports.Set("createBuffer", Napi::Function::New(env, CreateBuffer, "createBuffer"));
   exports.Set("setThreads", Napi::Function::New(env, SetThreads, "setThreads"));

@@ -36,7 +36,31 @@ Napi::Error ToJsError(Napi::Env env, const std::exception_ptr& error) {
   }
 }
 
+// Nobody waits for the outcome: an uncaught exception of the process.
+void Uncaught(Napi::Env env, const std::exception_ptr& error) {
+  try {
+    napi_fatal_exception(env, ToJsError(env, error).Value());
+  } catch (const Napi::Error&) {
+    // No JavaScript runs any more.
+  }
+}
+
 }  // namespace
+
+// The class that lib/ registered, so that errors are instances of it wherever they come from.
+Napi::Error ToJsError(Napi::Env env, const char* code, const char* message) {
+  const Napi::String jsCode = Napi::String::New(env, code);
+  const Napi::String jsMessage = Napi::String::New(env, message);
+  if (Environment* environment = env.GetInstanceData<Environment>()) {
+    const auto found = environment->constructors().find(kErrorClass);
+    if (found != environment->constructors().end()) {
+      return Napi::Error(env, found->second.Value().New({jsCode, jsMessage}));
+    }
+  }
+  Napi::Error error = Napi::Error::New(env, message);
+  error.Set("code", jsCode);
+  return error;
+}
 
 Environment::Environment(Napi::Env env)
     : env_(env), executor_(Executor::Acquire()), owner_(executor_->OpenOwner()) {
@@ -97,6 +121,8 @@ void Environment::RunTasks(Napi::Env env) {
       task(env);
     } catch (const Napi::Error&) {
       // A worker that is being terminated runs no more JavaScript: nobody is left to tell.
+    } catch (const std::exception&) {
+      Uncaught(env, std::current_exception());
     }
   }
 }
@@ -107,14 +133,13 @@ uint64_t Environment::Register(Call* call, Napi::Promise* promise) {
   Napi::Promise::Deferred deferred = Napi::Promise::Deferred::New(env_);
   *promise = deferred.Promise();
   if (pending_.empty()) bridge_.Ref(env_);
-  pending_.emplace(id, Pending{deferred, std::move(call->resolve), std::move(call->onProgress),
-                               std::move(call->alive)});
+  pending_.emplace(id, Pending{deferred, std::move(call->resolve), std::move(call->onProgress)});
   call->options.owner = owner_;
   return id;
 }
 
 Environment::Reporter Environment::MakeReporter(uint64_t id, bool wanted) {
-  if (!wanted) return [](const Progress::Report&) {};
+  if (!wanted) return nullptr;
   auto progress = std::make_shared<Progress>();
   return [this, id, progress](Progress::Report report) {
     if (!progress->Put(std::move(report))) return;
@@ -185,6 +210,8 @@ void Environment::Deliver(Napi::Env env, uint64_t id, Progress& progress) {
   } catch (const Napi::Error& failure) {
     // Like any exception in a callback: an uncaught exception of the process.
     napi_fatal_exception(env, failure.Value());
+  } catch (const std::exception&) {
+    Uncaught(env, std::current_exception());
   }
 }
 

@@ -12,7 +12,6 @@
 #include <mutex>
 #include <string>
 #include <unordered_map>
-#include <vector>
 
 #include "native/runtime/executor.h"
 
@@ -47,13 +46,12 @@ class Environment {
 
   struct Call {
     JobOptions options;
-    Resolve resolve;                           // on the JavaScript thread, after success
-    Settle settle;                             // may be empty
-    Napi::FunctionReference onProgress;        // may be empty
-    std::vector<Napi::ObjectReference> alive;  // kept from collection while in flight
+    Resolve resolve;                     // on the JavaScript thread, after success
+    Settle settle;                       // may be empty
+    Napi::FunctionReference onProgress;  // may be empty
   };
 
-  // `work` may call the reporter to send progress to the call's `onProgress`.
+  // `work` may call the reporter to send progress to the call's `onProgress`; empty without one.
   using Reporter = std::function<void(Progress::Report)>;
   Napi::Promise Submit(Call call, std::function<void(RunContext&, const Reporter&)> work);
   Napi::Promise SubmitSteps(Call call, std::function<bool(RunContext&, const Reporter&)> step);
@@ -66,7 +64,6 @@ class Environment {
     Napi::Promise::Deferred deferred;
     Resolve resolve;
     Napi::FunctionReference onProgress;
-    std::vector<Napi::ObjectReference> alive;
   };
 
   explicit Environment(Napi::Env env);

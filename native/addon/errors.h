@@ -9,11 +9,11 @@
 
 namespace losscape {
 
-inline Napi::Error ToJsError(Napi::Env env, const char* code, const char* message) {
-  Napi::Error error = Napi::Error::New(env, message);
-  error.Set("code", Napi::String::New(env, code));
-  return error;
-}
+// Where the environment's constructors keep the class that setErrorClass registered.
+constexpr char kErrorClass[] = "Error";
+
+// new ErrorClass(code, message) when a class was registered, else an Error with a `code`.
+Napi::Error ToJsError(Napi::Env env, const char* code, const char* message);
 
 // Runs `body` on the JavaScript thread; its exceptions become JavaScript errors with a code.
 template <typename Body>

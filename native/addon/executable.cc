@@ -1,3 +1,5 @@
+#include <limits>
+
 #include "native/addon/arguments.h"
 #include "native/addon/handles.h"
 #include "native/addon/modules.h"
@@ -119,7 +121,10 @@ Napi::Value Compile(const Napi::CallbackInfo& info) {
         const Napi::Array pairs = given.Get("donate").As<Napi::Array>();
         for (uint32_t i = 0; i < pairs.Length(); ++i) {
           const std::vector<size_t> pair = ToSizes(pairs.Get(i), "donate");
-          if (pair.size() != 2) throw Error(Code::kArgument, "donate: expected pairs.");
+          constexpr size_t kMost = std::numeric_limits<int>::max();
+          if (pair.size() != 2 || pair[0] > kMost || pair[1] > kMost) {
+            throw Error(Code::kArgument, "donate: expected pairs of an input and an output.");
+          }
           options.donate.emplace_back(static_cast<int>(pair[0]), static_cast<int>(pair[1]));
         }
       }

@@ -44,9 +44,10 @@ Napi::Value ToJs(Napi::Env env, const LanczosState& state) {
   return out;
 }
 
+size_t ElementBytes(const SharedLanczos& shared) { return ByteSize(shared.lanczos->spec().dtype); }
+
 size_t RowBytes(const SharedLanczos& shared) {
-  const LanczosSpec& spec = shared.lanczos->spec();
-  return spec.storage * ByteSize(spec.dtype);
+  return shared.lanczos->spec().storage * ElementBytes(shared);
 }
 
 // Copies a typed array that must hold one vector in storage.
@@ -65,7 +66,7 @@ std::shared_ptr<std::vector<uint8_t>> CopyRow(const SharedLanczos& shared, const
 Napi::Value LanczosHandle::Start(const Napi::CallbackInfo& info) {
   return Guard(info.Env(), [&]() -> Napi::Value {
     const std::shared_ptr<SharedLanczos> shared = Get();
-    const View vector = ToView(info[0], "vector", RowBytes(*shared));
+    const View vector = ToView(info[0], "vector", RowBytes(*shared), ElementBytes(*shared));
     return Environment::Of(info.Env())
         .Submit(ToCall(info[1]), [shared, vector](RunContext& context, const auto&) {
           shared->lanczos->Start(vector.data(), context);
@@ -92,9 +93,11 @@ Napi::Value LanczosHandle::Run(const Napi::CallbackInfo& info) {
                        if (*left == 0 || shared->lanczos->Finished()) return false;
                        shared->lanczos->Step(*op, context);
                        shared->Publish();
-                       report([shared](Napi::Env env, const Napi::Function& callback) {
-                         callback.Call({ToJs(env, shared->Snapshot())});
-                       });
+                       if (report) {
+                         report([shared](Napi::Env env, const Napi::Function& callback) {
+                           callback.Call({ToJs(env, shared->Snapshot())});
+                         });
+                       }
                        return --*left > 0 && !shared->lanczos->Finished();
                      });
   });
@@ -115,7 +118,8 @@ Napi::Value LanczosHandle::ReadRow(const Napi::CallbackInfo& info, bool current)
     auto copy = std::make_shared<std::vector<uint8_t>>(bytes);
     call.resolve = [kept, copy](Napi::Env env) -> Napi::Value {
       const Bytes out = ToBytes(kept->Value(), "target");
-      if (out.length == copy->size()) std::memcpy(out.data, copy->data(), out.length);
+      ExpectLength(out, copy->size());
+      std::memcpy(out.data, copy->data(), out.length);
       return env.Undefined();
     };
     return Environment::Of(info.Env())
@@ -198,7 +202,7 @@ Napi::Value LanczosHandle::Combine(const Napi::CallbackInfo& info) {
       throw Error(Code::kShape, "Expected ", count, " x ", steps, " coefficients, got ",
                   coefficients.size(), ".");
     }
-    const View out = ToView(info[2], "output", count * RowBytes(*shared));
+    const View out = ToView(info[2], "output", count * RowBytes(*shared), ElementBytes(*shared));
     return Environment::Of(info.Env())
         .Submit(ToCall(info[3]),
                 [shared, coefficients, count, steps, out](RunContext& context, const auto&) {

@@ -18,8 +18,8 @@ Napi::Value OperatorHandle::Apply(const Napi::CallbackInfo& info) {
       throw Error(Code::kArgument, "Expected 1 to ", 1 << 20, " vectors, got ", count, ".");
     }
     const size_t bytes = count * op->storage() * ByteSize(op->dtype());
-    const View in = ToView(info[0], "input", bytes);
-    const View out = ToView(info[1], "output", bytes);
+    const View in = ToView(info[0], "input", bytes, ByteSize(op->dtype()));
+    const View out = ToView(info[1], "output", bytes, ByteSize(op->dtype()));
     if (in.buffer == out.buffer && in.offset < out.offset + bytes &&
         out.offset < in.offset + bytes) {
       throw Error(Code::kArgument, "The result of a product must not overlap its operand.");
@@ -27,13 +27,16 @@ Napi::Value OperatorHandle::Apply(const Napi::CallbackInfo& info) {
     return Environment::Of(info.Env())
         .Submit(ToCall(info[3], "onProgress"),
                 [op, in, out, count](RunContext& context, const Environment::Reporter& report) {
-                  op->Apply(in.data(), out.data(), static_cast<int>(count), context,
-                            [&report](size_t done, size_t total) {
-                              report([done, total](Napi::Env env, const Napi::Function& callback) {
-                                callback.Call({Napi::Number::New(env, static_cast<double>(done)),
-                                               Napi::Number::New(env, static_cast<double>(total))});
-                              });
-                            });
+                  OperatorProgress progress;
+                  if (report) {
+                    progress = [&report](size_t done, size_t total) {
+                      report([done, total](Napi::Env env, const Napi::Function& callback) {
+                        callback.Call({Napi::Number::New(env, static_cast<double>(done)),
+                                       Napi::Number::New(env, static_cast<double>(total))});
+                      });
+                    };
+                  }
+                  op->Apply(in.data(), out.data(), static_cast<int>(count), context, progress);
                 });
   });
 }
@@ -101,7 +104,7 @@ Napi::Value CreateOperator(const Napi::CallbackInfo& info) {
 
 Napi::Value CreateDenseOperator(const Napi::CallbackInfo& info) {
   return Guard(info.Env(), [&]() -> Napi::Value {
-    const Bytes bytes = ToBytes(info[0], "matrix");
+    const Bytes bytes = ToBytes(info[0], "matrix", napi_float64_array);
     const size_t size = ToSize(info[1], "size");
     if (size < 1 || size > 1 << 20 || bytes.length != size * size * sizeof(double)) {
       throw Error(Code::kShape, "Expected a Float64Array of ", size, " x ", size, " elements.");

@@ -18,8 +18,8 @@ TrainSteps ToSteps(const Napi::Value& value) {
   TrainSteps steps;
   steps.from = static_cast<int64_t>(ToSize(given.Get("from"), "from"));
   steps.to = static_cast<int64_t>(ToSize(given.Get("to"), "to"));
-  const Bytes rows = ToBytes(given.Get("rows"), "rows");
-  const Bytes weights = ToBytes(given.Get("weights"), "weights");
+  const Bytes rows = ToBytes(given.Get("rows"), "rows", napi_int32_array);
+  const Bytes weights = ToBytes(given.Get("weights"), "weights", napi_float32_array);
   const auto* row = reinterpret_cast<const int32_t*>(rows.data);
   const auto* weight = reinterpret_cast<const float*>(weights.data);
   steps.rows.assign(row, row + rows.length / sizeof(int32_t));
@@ -68,7 +68,7 @@ Napi::Value TrainerHandle::Run(const Napi::CallbackInfo& info) {
           if (run->Finished()) return false;
           run->Step(context, kSliceSeconds);
           const TrainResult& result = run->result();
-          if (result.done > 0) {
+          if (report && result.done > 0) {
             const double step = static_cast<double>(from + result.done);
             const double loss = result.losses[static_cast<size_t>(result.done) - 1];
             report([step, loss](Napi::Env env, const Napi::Function& callback) {

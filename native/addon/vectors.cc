@@ -1,4 +1,6 @@
 // Functions on device vectors and dense matrices, and the machine's rates.
+#include <cmath>
+
 #include "native/addon/arguments.h"
 #include "native/addon/errors.h"
 #include "native/addon/modules.h"
@@ -9,6 +11,9 @@
 
 namespace losscape {
 namespace {
+
+// dsyevd's workspace is 1 + 6 n + 2 n^2 numbers, counted in 32 bits.
+constexpr size_t kMaxEigenSize = 32766;
 
 int ToThreads(const Napi::Value& value) {
   const size_t threads = ToSize(value, "threads");
@@ -43,7 +48,7 @@ Napi::Value FillProbeJob(const Napi::CallbackInfo& info) {
     const ProbeKind kind = ToProbeKind(ToString(info[3], "kind"));
     const uint64_t seed = ToSize(info[4], "seed");
     const uint64_t stream = ToSize(info[5], "stream");
-    const View target = ToView(info[0], "target");
+    const View target = ToView(info[0], "target", 0, ByteSize(dtype));
     const size_t end =
         segments.offsets.empty() ? 0 : segments.offsets.back() + segments.lengths.back();
     // Storage ends on a 256-byte boundary behind the last segment.
@@ -70,8 +75,8 @@ Napi::Value DotJob(const Napi::CallbackInfo& info) {
   return Guard(info.Env(), [&]() -> Napi::Value {
     const size_t elements = ToSize(info[2], "elements");
     const DType dtype = ToFloatDType(info[3]);
-    const View a = ToView(info[0], "a", elements * ByteSize(dtype));
-    const View b = ToView(info[1], "b", elements * ByteSize(dtype));
+    const View a = ToView(info[0], "a", elements * ByteSize(dtype), ByteSize(dtype));
+    const View b = ToView(info[1], "b", elements * ByteSize(dtype), ByteSize(dtype));
     return SubmitNumber(info.Env(), ToCall(info[4]), [=](RunContext& context) {
       return dtype == DType::kF64
                  ? Dot(a.data<double>(), b.data<double>(), elements, context.threads())
@@ -84,7 +89,7 @@ Napi::Value SymmetricEigen(const Napi::CallbackInfo& info) {
   return Guard(info.Env(), [&]() -> Napi::Value {
     const size_t n = ToSize(info[1], "n");
     auto matrix = std::make_shared<std::vector<double>>(ToDoubles(info[0], "matrix"));
-    if (n < 1 || n > 46340 || matrix->size() != n * n) {
+    if (n < 1 || n > kMaxEigenSize || matrix->size() != n * n) {
       throw Error(Code::kShape, "Expected a matrix of ", n, " x ", n, " elements, got ",
                   matrix->size(), ".");
     }
@@ -99,6 +104,12 @@ Napi::Value SymmetricEigen(const Napi::CallbackInfo& info) {
     };
     return Environment::Of(info.Env())
         .Submit(std::move(call), [matrix, values, vectors, n](RunContext& context, const auto&) {
+          for (const double x : *matrix) {
+            if (!std::isfinite(x)) {
+              throw Error(Code::kNotFinite, "Expected a finite matrix of ", n, " x ", n,
+                          " elements, got one with ", x, ".");
+            }
+          }
           const Blas& blas = OpenBlas();
           blas.set_threads(context.threads());
           CheckBlas(blas.dsyevd(static_cast<int64_t>(n), vectors, matrix->data(), values->data()),

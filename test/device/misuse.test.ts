@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { compileProgram } from '../../lib/device/compile.js'
 import { type Device, open } from '../../lib/device/device.js'
+import { LosscapeError } from '../../lib/errors.js'
 import type {
   LanczosSpec,
   NativeLanczos,
@@ -207,6 +208,31 @@ describe('the addon', () => {
     }
   })
 
+  it('throws and rejects with instances of LosscapeError', async () => {
+    const { binding } = device
+    const caught = (body: () => unknown): unknown => {
+      try {
+        return body()
+      } catch (error) {
+        return error
+      }
+    }
+    const thrown = caught(() => binding.createBuffer(-1))
+    expect(thrown).toBeInstanceOf(LosscapeError)
+    expect(thrown).toMatchObject({
+      code: 'ERR_ARGUMENT',
+      message: expect.stringContaining('non-negative integer'),
+    })
+    const x = buffer()
+    const token = binding.createToken()
+    token.cancel()
+    const rejected = await x.clear({ token }).catch((error: unknown) => error)
+    expect(rejected).toBeInstanceOf(LosscapeError)
+    expect(rejected).toMatchObject({ code: 'ERR_ABORTED' })
+    expect(caught(() => binding.setErrorClass(1 as never))).toMatchObject({ code: 'ERR_ARGUMENT' })
+    x.dispose()
+  })
+
   it('checks the arguments of its functions', async () => {
     const { binding } = device
     const x = buffer()
@@ -217,12 +243,17 @@ describe('the addon', () => {
       () => binding.dot(view(x), view(x), 2 ** 53, 'f32'),
       () => binding.dot(view(x), view(x), 1, 'bf16' as 'f32'),
       () => binding.fillProbe(view(x, 4), 'f32', table, 'normal', 0, 0),
+      () => binding.dot(view(x, 2), view(x), 1, 'f32'),
+      () => binding.dot(view(x), view(x, 4), 1, 'f64'),
       () => binding.fillProbe(view(x), 'f64', table, 'normal', 0, 0),
       () => binding.fillProbe(view(x), 'f32', table, 'cauchy' as 'normal', 0, 0),
       () => binding.symmetricEigen(new Float64Array(4), 3, true),
       () => binding.symmetricEigen(new Float64Array(0), 0, true),
+      () => binding.symmetricEigen(Float64Array.of(1, Number.NaN, 0, 1), 2, true),
+      () => binding.symmetricEigen(Float64Array.of(Number.POSITIVE_INFINITY), 1, false),
       () => binding.createDenseOperator(new Float64Array(4), 3, 'f32'),
       () => binding.createDenseOperator(new Float64Array(4), 2 ** 53, 'f32'),
+      () => binding.createDenseOperator(new Float32Array(8) as unknown as Float64Array, 2, 'f32'),
       () => binding.setThreads(0),
       () => binding.compile([], new Float64Array()),
       () => binding.compile('x' as unknown as string[], new Float64Array()),
