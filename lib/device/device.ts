@@ -8,7 +8,6 @@ import type {
   NativeMemory,
 } from '../native.js'
 import { native } from './loader.js'
-import { nativeCall } from './native-call.js'
 
 export interface OpenOptions {
   /** 'cpu', 'cuda:0', ..., or 'auto' (default): the best device there is. */
@@ -66,7 +65,7 @@ export class Device {
       this.executables.set(key, cached)
       return cached
     }
-    const made = nativeCall(() => this.binding.compile([...names], words, { ...options, threads }))
+    const made = this.binding.compile([...names], words, { ...options, threads })
     this.executables.set(key, made)
     if (this.executables.size > CACHE_SIZE) {
       const [oldest] = this.executables.keys()

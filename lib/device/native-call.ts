@@ -1,4 +1,4 @@
-import { abortError, type ErrorCode, LosscapeError, throwIfAborted } from '../errors.js'
+import { abortError, LosscapeError, throwIfAborted } from '../errors.js'
 import type { NativeBinding, NativeToken } from '../native.js'
 
 /** Makes a user's callback safe to call from native code. */
@@ -9,8 +9,7 @@ export type Guard = <A extends unknown[]>(
 /**
  * Runs native jobs under an AbortSignal: `body` gets a token for them, which is cancelled when the
  * signal fires, and a guard for callbacks: one that throws would end the process when native code
- * calls it, so it cancels the jobs and its error is thrown here. Native errors become
- * LosscapeErrors.
+ * calls it, so it cancels the jobs and its error is thrown here.
  *
  * @throws ERR_ABORTED with the signal's reason as cause; what the jobs or callbacks throw
  */
@@ -41,30 +40,9 @@ export async function withSignal<T>(
     return result
   } catch (error) {
     if (failures.length > 0) throw failures[0]
-    if (signal?.aborted && codeOf(error) === 'ERR_ABORTED') throw abortError(signal)
-    throw toLosscapeError(error)
+    const aborted = error instanceof LosscapeError && error.code === 'ERR_ABORTED'
+    throw signal?.aborted && aborted ? abortError(signal) : error
   } finally {
     signal?.removeEventListener('abort', cancel)
   }
-}
-
-/** A call into the addon that does not wait. Native errors become LosscapeErrors. */
-export function nativeCall<T>(body: () => T): T {
-  try {
-    return body()
-  } catch (error) {
-    throw toLosscapeError(error)
-  }
-}
-
-function codeOf(error: unknown): string | undefined {
-  return error instanceof Error && 'code' in error ? String(error.code) : undefined
-}
-
-/** Native errors carry their code already; anything else passes unchanged. */
-export function toLosscapeError(error: unknown): unknown {
-  if (error instanceof LosscapeError || !(error instanceof Error)) return error
-  const code = codeOf(error)
-  if (!code?.startsWith('ERR_')) return error
-  return new LosscapeError(code as ErrorCode, error.message, { cause: error })
 }

@@ -2,7 +2,7 @@ import type { DataSet } from '../data/dataset.js'
 import { type BatchBuffers, chunkSize, uploadBatches } from '../device/batches.js'
 import { compileProgram } from '../device/compile.js'
 import type { Device } from '../device/device.js'
-import { nativeCall, withSignal } from '../device/native-call.js'
+import { withSignal } from '../device/native-call.js'
 import type { NativeBuffer, NativeExecutable, NativeView } from '../native.js'
 import { requireMatch } from '../nn/batch.js'
 import { defaultLoss, type LossSpec, resolveLoss } from '../nn/loss.js'
@@ -48,9 +48,9 @@ export async function evaluate(
   options: EvaluateOptions = {},
 ): Promise<Evaluation> {
   const { precision = 'f32', signal, onProgress } = options
-  const theta = nativeCall(() => uploadParameters(device, model.layout, params, precision))
+  const theta = uploadParameters(device, model.layout, params, precision)
   try {
-    const evaluator = nativeCall(() => new Evaluator(device, model, set, options))
+    const evaluator = new Evaluator(device, model, set, options)
     try {
       return await evaluator.run(theta.views, signal, onProgress)
     } finally {

@@ -1,6 +1,6 @@
 import { compileProgram } from '../device/compile.js'
 import type { Device } from '../device/device.js'
-import { nativeCall, withSignal } from '../device/native-call.js'
+import { withSignal } from '../device/native-call.js'
 import { LosscapeError, throwIfAborted } from '../errors.js'
 import type { NativeBuffer, NativeExecutable } from '../native.js'
 import type { FloatVector } from '../nn/layout.js'
@@ -180,7 +180,7 @@ export class Predictor {
     priority: 0 | 1,
     signal: AbortSignal | undefined,
   ): Promise<FloatVector> {
-    const lane = nativeCall(() => this.takeLane(count))
+    const lane = this.takeLane(count)
     try {
       const answers = this.allocate(lane.batch * this.outputSize)
       const { executable, input, output } = lane
@@ -254,7 +254,7 @@ export function predictor(
   params: ArrayLike<number>,
   options: PredictorOptions = {},
 ): Predictor {
-  return nativeCall(() => new Predictor(device, model, params, options))
+  return new Predictor(device, model, params, options)
 }
 
 function release({ input, output }: Lane): void {

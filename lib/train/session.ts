@@ -1,7 +1,7 @@
 import type { DataSet } from '../data/dataset.js'
 import { compileProgram } from '../device/compile.js'
 import type { Device } from '../device/device.js'
-import { nativeCall, withSignal } from '../device/native-call.js'
+import { withSignal } from '../device/native-call.js'
 import type {
   NativeBuffer,
   NativeTrainer,
@@ -60,22 +60,20 @@ export class TrainSession {
       const fixed: NativeView[] = []
       fixed[FIXED.inputs] = this.uploadData(set.inputs)
       fixed[FIXED.targets] = this.uploadData(set.targets)
-      const trainer = nativeCall(() =>
-        device.binding.createTrainer({
-          dtype: precision,
-          storage: model.layout.storage,
-          segments: optimizer.segments,
-          optimizer: optimizer.native,
-          theta: this.theta.buffer,
-          moments: this.moments,
-          executable,
-          inputs: step.inputs,
-          fixed,
-          batch,
-          seed,
-          gradientOffsets: step.gradientOffsets,
-        }),
-      )
+      const trainer = device.binding.createTrainer({
+        dtype: precision,
+        storage: model.layout.storage,
+        segments: optimizer.segments,
+        optimizer: optimizer.native,
+        theta: this.theta.buffer,
+        moments: this.moments,
+        executable,
+        inputs: step.inputs,
+        fixed,
+        batch,
+        seed,
+        gradientOffsets: step.gradientOffsets,
+      })
       this.trainer = this.keep(trainer)
     } catch (error) {
       this.dispose()
@@ -137,7 +135,7 @@ export class TrainSession {
     const { layout } = this.model
     const { precision } = this.options
     if (vector) {
-      const uploaded = nativeCall(() => uploadParameters(this.device, layout, vector, precision))
+      const uploaded = uploadParameters(this.device, layout, vector, precision)
       this.keep(uploaded.buffer)
       return uploaded
     }
@@ -147,7 +145,7 @@ export class TrainSession {
   }
 
   private createBuffer(bytes: number): NativeBuffer {
-    return this.keep(nativeCall(() => this.device.binding.createBuffer(bytes)))
+    return this.keep(this.device.binding.createBuffer(bytes))
   }
 
   /** The whole of an array, in the run's precision; weights of the samples come with every step. */
@@ -157,7 +155,7 @@ export class TrainSession {
     const stored = real && !(array instanceof Real) ? Real.from(array) : array
     const buffer = this.createBuffer(stored.byteLength)
     // The queue keeps order: whatever runs later sees the data. Only an abort could reject this.
-    nativeCall(() => buffer.write(0, stored)).catch(() => {})
+    buffer.write(0, stored).catch(() => {})
     return { buffer, offset: 0 }
   }
 

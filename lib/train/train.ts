@@ -1,6 +1,5 @@
 import type { DataSet } from '../data/dataset.js'
 import type { Device } from '../device/device.js'
-import { nativeCall } from '../device/native-call.js'
 import { LosscapeError, throwIfAborted } from '../errors.js'
 import type { TrainResult as NativeTrainResult } from '../native.js'
 import type { FloatVector } from '../nn/layout.js'
@@ -49,21 +48,17 @@ export async function train(
   const plan = resolvePlan(model, set, options)
   const { resume, test } = options
   const { seed, precision } = plan.setting
-  const session = nativeCall(
-    () =>
-      new TrainSession(device, model, set, {
-        loss: plan.loss,
-        optimizer: plan.optimizer,
-        batch: plan.batch,
-        seed,
-        precision,
-        params: resume?.params ?? options.params ?? model.init(seed),
-        moments: resume?.moments ?? [],
-      }),
-  )
+  const session = new TrainSession(device, model, set, {
+    loss: plan.loss,
+    optimizer: plan.optimizer,
+    batch: plan.batch,
+    seed,
+    precision,
+    params: resume?.params ?? options.params ?? model.init(seed),
+    moments: resume?.moments ?? [],
+  })
   try {
-    const evaluator =
-      test && nativeCall(() => new Evaluator(device, model, test, { loss: plan.loss, precision }))
+    const evaluator = test && new Evaluator(device, model, test, { loss: plan.loss, precision })
     try {
       return await new Loop(session, evaluator, plan, options).run()
     } finally {
