@@ -32,7 +32,9 @@ export async function estimateTraining(
   }
   const [few, more] = full ? [1, 3] : [2, 18]
   await time(few)
-  const perStep = Math.max(0, (await time(more)) - (await time(few))) / (more - few)
+  const [longer, shorter] = [await time(more), await time(few)]
+  // Steps shorter than the noise: the set-up is then part of the estimate, an upper bound.
+  const perStep = longer > shorter ? (longer - shorter) / (more - few) : longer / more
   const steps = epochs * Math.ceil(set.size / batch)
   // A test pass is a forward pass, a third of a step, over its samples after every epoch.
   const testSteps = test ? (epochs * test.size) / batch / 3 : 0
