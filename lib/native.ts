@@ -291,6 +291,8 @@ export interface NativeMemory {
 
 export interface NativeBinding {
   info(): NativeInfo
+  /** Cancels all jobs and waits for the one that runs; for the exit of the process. */
+  shutdown(): void
   /** The class of the addon's errors from now on; before, an Error with a `code`. */
   setErrorClass(constructor: new (code: ErrorCode, message: string) => Error): void
   /** Opens OpenBLAS; its build configuration and the kernel set that it chose. ERR_NATIVE without it. */

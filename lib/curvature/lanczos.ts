@@ -1,6 +1,7 @@
 import { LosscapeError } from '../errors.js'
 import type { LanczosState } from '../native.js'
 import type { FloatVector } from '../nn/layout.js'
+import { requireOptions } from '../options.js'
 import { checkOnce } from './check.js'
 import { type LanczosRun, openLanczos } from './lanczos-run.js'
 import { EPSILON, type LinearOperator, oneOf, type Precision } from './operator.js'
@@ -60,7 +61,7 @@ export interface LanczosCheckpoint {
 export interface EigenResult {
   /** Descending. */
   readonly values: Float64Array
-  /** ||A y - θ y|| of each: there is an eigenvalue within this distance. */
+  /** ||A y - θ y|| of each, rounding included: there is an eigenvalue within this distance. */
   readonly residuals: Float64Array
   /** residual² / gap to the next Ritz value: the expected error of an isolated value. */
   readonly errorBounds: Float64Array
@@ -96,6 +97,17 @@ export async function lanczos(
   operator: LinearOperator,
   options: LanczosOptions = {},
 ): Promise<EigenResult> {
+  requireOptions('lanczos()', options, [
+    ...(['k', 'which', 'tol', 'maxSteps', 'seed', 'start', 'vectors', 'reorthogonalize'] as const),
+    ...(['check', 'checkEvery', 'onCheckpoint', 'checkpointEvery', 'resume'] as const),
+    ...(['signal', 'onProgress'] as const),
+  ])
+  for (const name of ['tol', 'checkEvery', 'checkpointEvery'] as const) {
+    const value = options[name]
+    if (value !== undefined && !(value >= (name === 'tol' ? 0 : 1))) {
+      throw new LosscapeError('ERR_ARGUMENT', `${name} is out of range: ${value}.`)
+    }
+  }
   const { size, dtype } = operator
   if (options.check ?? true) await checkOnce(operator, options.signal)
   const k = options.k ?? Math.min(6, size)
@@ -167,7 +179,7 @@ interface Wanted {
 async function untilConverged(run: LanczosRun, wanted: Wanted): Promise<Selection> {
   const { k, which, tol, maxSteps, options } = wanted
   const every = Math.max(1, options.checkEvery ?? 5)
-  const floor = 10 * EPSILON[wanted.dtype]
+  const epsilon = EPSILON[wanted.dtype]
   const copies = new CopyCheck()
   const saver = new Saver(run, wanted)
   let target = Math.min(maxSteps, Math.max(k, run.state.steps))
@@ -180,7 +192,7 @@ async function untilConverged(run: LanczosRun, wanted: Wanted): Promise<Selectio
     }
     await saver.saveIfDue()
     const { steps, alpha, beta, exhausted } = run.state
-    const ritz = selectRitz(alpha, beta, { k: Math.min(k, steps), which, tol, floor })
+    const ritz = selectRitz(alpha, beta, { k: Math.min(k, steps), which, tol, epsilon })
     const converged = ritz.converged.filter(Boolean).length
     options.onProgress?.({ step: steps, maxSteps, converged, wanted: k })
     if (exhausted || steps >= maxSteps || steps < target) return ritz

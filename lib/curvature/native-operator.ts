@@ -51,7 +51,7 @@ export class DeviceOperator implements NativeLinearOperator {
     options: ProductOptions = {},
   ): Promise<FloatVector> {
     if (this.disposed) throw new LosscapeError('ERR_DISPOSED', 'The operator has been disposed.')
-    requireVectors(vs, this.size, count)
+    requireVectors(vs, this.size, count, this.dtype)
     const { storage } = this.layout
     const staged = allocate(this.dtype, storage * count)
     for (let r = 0; r < count; r++) {

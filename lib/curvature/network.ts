@@ -9,6 +9,7 @@ import { ParameterLayout } from '../nn/layout.js'
 import { defaultLoss, type LossSpec, resolveLoss } from '../nn/loss.js'
 import type { Model } from '../nn/model.js'
 import { uploadParameters } from '../nn/upload.js'
+import { requireOptions } from '../options.js'
 import type { Linearized } from '../program/linearize.js'
 import { vmapProgram } from '../program/vmap.js'
 import { DeviceOperator } from './native-operator.js'
@@ -89,6 +90,10 @@ function networkOperator(
   set: DataSet,
   options: CurvatureOptions,
 ): DeviceOperator {
+  requireOptions(`${kind} operator`, options, [
+    ...(['loss', 'batch', 'precision', 'params', 'weightDecay'] as const),
+    ...(['reduction', 'keepBytes', 'tangents'] as const),
+  ])
   const loss = resolveLoss(options.loss ?? defaultLoss(set))
   requireMatch(model, loss, set)
   const precision = options.precision ?? 'f32'

@@ -58,7 +58,12 @@ export function vectorLayout(size: number): ParameterLayout {
 }
 
 /** @throws ERR_SHAPE, ERR_NOT_FINITE */
-export function requireVectors(vs: ArrayLike<number>, size: number, count: number): void {
+export function requireVectors(
+  vs: ArrayLike<number>,
+  size: number,
+  count: number,
+  dtype: Precision = 'f64',
+): void {
   if (!Number.isInteger(count) || count < 1) {
     throw new LosscapeError('ERR_ARGUMENT', `Expected at least one vector, got ${count}.`)
   }
@@ -69,7 +74,7 @@ export function requireVectors(vs: ArrayLike<number>, size: number, count: numbe
     )
   }
   for (let i = 0; i < vs.length; i++) {
-    if (!Number.isFinite(vs[i])) {
+    if (!Number.isFinite(dtype === 'f32' ? Math.fround(vs[i]) : vs[i])) {
       throw new LosscapeError('ERR_NOT_FINITE', `Element ${i} of the vector is ${vs[i]}.`)
     }
   }

@@ -39,13 +39,14 @@ function pick(values: Float64Array, k: number, which: Which): number[] {
 }
 
 /**
- * Ritz values of T with residuals β_m |s_{i,m}|; converged when the residual is at most
- * max(tol |θ|, floor ||T||).
+ * Ritz values of T with residuals β_m |s_{i,m}| + eps ||T||: the first term is exact arithmetic's,
+ * the second what rounding of the products leaves. Converged when the first term is at most
+ * max(tol |θ|, 10 eps ||T||).
  */
 export function selectRitz(
   alpha: Float64Array,
   beta: Float64Array,
-  options: { k: number; which: Which; tol: number; floor: number },
+  options: { k: number; which: Which; tol: number; epsilon: number },
 ): Selection {
   const m = alpha.length
   const { values, last } = tridiagonalEigen(alpha, beta.subarray(0, Math.max(0, m - 1)), {
@@ -55,20 +56,21 @@ export function selectRitz(
   const norm = Math.max(0, ...[values[0], values[m - 1]].map(Math.abs))
   const residualNorm = m > 0 ? beta[m - 1] : 0
   const indices = pick(values, Math.min(options.k, m), options.which)
-  const residuals = Float64Array.from(indices, (i) => residualNorm * Math.abs(s[i]))
+  const exact = Float64Array.from(indices, (i) => residualNorm * Math.abs(s[i]))
+  const rounding = options.epsilon * norm
   const errorBounds = Float64Array.from(indices, (i, at) => {
     const gap = Math.min(
       i > 0 ? values[i] - values[i - 1] : Infinity,
       i < m - 1 ? values[i + 1] - values[i] : Infinity,
     )
-    return Math.min(residuals[at], residuals[at] ** 2 / Math.max(gap, Number.MIN_VALUE))
+    return rounding + Math.min(exact[at], exact[at] ** 2 / Math.max(gap, Number.MIN_VALUE))
   })
   return {
     values: Float64Array.from(indices, (i) => values[i]),
-    residuals,
+    residuals: exact.map((r) => r + rounding),
     errorBounds,
     converged: indices.map(
-      (i, at) => residuals[at] <= Math.max(options.tol * Math.abs(values[i]), options.floor * norm),
+      (i, at) => exact[at] <= Math.max(options.tol * Math.abs(values[i]), 10 * rounding),
     ),
     indices,
     norm,

@@ -1,4 +1,5 @@
 import { LosscapeError } from '../errors.js'
+import { requireOptions } from '../options.js'
 import { checkOnce } from './check.js'
 import { functional, type SpectralMeasure } from './density.js'
 import { openLanczos } from './lanczos-run.js'
@@ -54,6 +55,10 @@ export interface SlqResult {
  * @throws ERR_ARGUMENT, ERR_OPERATOR, ERR_ABORTED
  */
 export async function slq(operator: LinearOperator, options: SlqOptions = {}): Promise<SlqResult> {
+  requireOptions('slq()', options, [
+    ...(['probes', 'steps', 'seed', 'reorthogonalize', 'check', 'resume', 'onProbe'] as const),
+    ...(['signal', 'onProgress'] as const),
+  ])
   if (options.check ?? true) await checkOnce(operator, options.signal)
   const probes = positiveInteger('probes', options.probes ?? 10)
   const steps = Math.min(operator.size, positiveInteger('steps', options.steps ?? 80))

@@ -1,5 +1,6 @@
 import { withSignal } from '../device/native-call.js'
 import { LosscapeError, throwIfAborted } from '../errors.js'
+import { requireOptions } from '../options.js'
 import { normals, rademacher } from '../random/index.js'
 import {
   allocate,
@@ -46,6 +47,12 @@ export async function hutchinsonTrace(
   const { products = 100, tol, distribution = 'rademacher', seed = 0, signal } = options
   if (!Number.isInteger(products) || products < 1) {
     throw new LosscapeError('ERR_ARGUMENT', `products must be a positive integer, got ${products}.`)
+  }
+  requireOptions('hutchinsonTrace()', options, [
+    ...(['products', 'tol', 'distribution', 'seed', 'signal', 'onProgress'] as const),
+  ])
+  if (tol !== undefined && !(tol >= 0)) {
+    throw new LosscapeError('ERR_ARGUMENT', `tol must not be negative, got ${tol}.`)
   }
   oneOf('distribution', distribution, ['rademacher', 'normal'])
   const quadratic = isNative(operator) ? nativeForms(operator) : hostForms(operator)

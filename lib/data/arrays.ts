@@ -38,7 +38,7 @@ type TargetSource = TargetArray | Uint8Array | readonly number[] | Rows
 /**
  * A data set from arrays in memory. Typed arrays are kept as they are (not copied), others become
  * float32. Targets are labels when `classes` is given or the array is an integer one
- * (Int32Array, Uint8Array), real numbers when `targetShape` is given or it is a float array or rows.
+ * (Int32Array, Uint8Array, ..), real numbers when `targetShape` is given or it is a float array or rows.
  *
  * Throws ERR_ARGUMENT (empty, or plain numbers as targets without `classes` or `targetShape`),
  * ERR_SHAPE (lengths disagree), ERR_RANGE (labels), ERR_NOT_FINITE (naming the sample).
@@ -149,7 +149,20 @@ function flatten(name: string, rows: Rows): Float32Array {
 
 function toInputs(name: string, x: InputSource): InputArray {
   if (isRows(x)) return flatten(name, x)
-  return Array.isArray(x) ? Float32Array.from(x) : (x as InputArray)
+  if (x instanceof Uint8Array || x instanceof Float32Array || x instanceof Float64Array) return x
+  if (x instanceof Uint8ClampedArray) return new Uint8Array(x.buffer, x.byteOffset, x.length)
+  return Float32Array.from(asNumbers(name, x))
+}
+
+/** @throws ERR_DTYPE for arrays of big integers and for what is not an array */
+function asNumbers(name: string, values: unknown): ArrayLike<number> {
+  const big = values instanceof BigInt64Array || values instanceof BigUint64Array
+  const isList = Array.isArray(values) || (ArrayBuffer.isView(values) && 'length' in values)
+  if (isList && !big) return values as unknown as ArrayLike<number>
+  throw new LosscapeError(
+    'ERR_DTYPE',
+    `${name}: expected an array of numbers, got ${big ? values.constructor.name : typeof values}.`,
+  )
 }
 
 function toTargets(
@@ -157,7 +170,8 @@ function toTargets(
   y: TargetSource,
   options: ArrayOptions,
 ): Pick<DataSet, 'targets' | 'targetShape' | 'classes'> {
-  const isInteger = y instanceof Int32Array || y instanceof Uint8Array
+  const isInteger =
+    ArrayBuffer.isView(y) && !(y instanceof Float32Array || y instanceof Float64Array)
   if (options.classes !== undefined && options.targetShape?.length) {
     throw new LosscapeError('ERR_ARGUMENT', `${name}: give classes or targetShape, not both.`)
   }
@@ -180,7 +194,7 @@ function toTargets(
   const targets =
     y instanceof Float32Array || y instanceof Float64Array
       ? y
-      : Float32Array.from(y as ArrayLike<number>)
+      : Float32Array.from(asNumbers(name, y))
   return { targets, targetShape: options.targetShape ?? [], classes: null }
 }
 

@@ -7,6 +7,7 @@ import type {
   NativeInfo,
   NativeMemory,
 } from '../native.js'
+import { requireOptions } from '../options.js'
 import { native } from './loader.js'
 
 export interface OpenOptions {
@@ -98,6 +99,7 @@ export class Device {
  * when the addon cannot be loaded
  */
 export async function open(options: OpenOptions = {}): Promise<Device> {
+  requireOptions('open()', options, ['device', 'threads', 'memoryLimit'])
   const { device = 'auto', threads, memoryLimit } = options
   if (/^cuda(:\d+)?$/.test(device)) {
     throw new LosscapeError(

@@ -23,6 +23,8 @@ export function native(): NativeBinding {
   if (!binding) {
     binding = loadAddon() as NativeBinding
     binding.setErrorClass(LosscapeError)
+    // Node does not clean up before a process exits, but exit() destroys what kernels use.
+    process.once('exit', () => binding?.shutdown())
   }
   return binding
 }

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { type FileHandle, open, rename, unlink } from 'node:fs/promises'
+import { type FileHandle, open, realpath, rename, stat, unlink } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { LosscapeError, throwIfAborted } from '../errors.js'
 import { ioError } from './errors.js'
@@ -18,6 +18,16 @@ export interface WriteOptions {
 
 const PIECE = 1 << 26
 
+/** What is to be replaced: the file behind a link; never a device, a pipe or a folder. */
+async function regularTarget(path: string): Promise<string> {
+  const target = await realpath(path).catch(() => path)
+  const entry = await stat(target).catch(() => null)
+  if (entry && !entry.isFile()) {
+    throw new LosscapeError('ERR_IO', `Cannot write ${path}: it is not a regular file.`)
+  }
+  return target
+}
+
 /**
  * Writes a file so that a reader, or a crash at any moment, sees the old content or the new one,
  * never a part: a temporary file in the same folder is written, flushed to the disk and renamed,
@@ -32,8 +42,9 @@ export async function writeFileAtomic(
 ): Promise<void> {
   const { signal, makeFolders = false } = options
   throwIfAborted(signal)
-  const folder = dirname(path)
-  const temporary = join(folder, `.${basename(path)}.${randomBytes(6).toString('hex')}.tmp`)
+  const target = await regularTarget(path)
+  const folder = dirname(target)
+  const temporary = join(folder, `.${basename(target)}.${randomBytes(6).toString('hex')}.tmp`)
   let handle: FileHandle | undefined
   let created = false
   try {
@@ -48,7 +59,7 @@ export async function writeFileAtomic(
     await handle.close()
     handle = undefined
     throwIfAborted(signal)
-    await rename(temporary, path)
+    await rename(temporary, target)
     created = false
     await syncFolder(folder)
   } catch (error) {

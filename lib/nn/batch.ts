@@ -18,9 +18,14 @@ export function batchTypes(
       dtype: set.inputs instanceof Uint8Array ? 'u8' : 'f32',
       shape: [batch, ...set.shape],
     },
-    y: { dtype: labels ? 'i32' : 'f32', shape: [batch, ...(labels ? [] : set.targetShape)] },
+    y: { dtype: labels ? 'i32' : 'f32', shape: [batch, ...(labels ? [] : valueShape(set))] },
     w: { dtype: 'f32', shape: [batch] },
   }
+}
+
+/** Shape of a sample's target values; a single number is a vector of one, as outputs are. */
+function valueShape(set: DataSet): readonly number[] {
+  return set.targetShape.length === 0 ? [1] : set.targetShape
 }
 
 /** Raw samples as the model sees them: x' = (x * scale - mean) / std, in the model's shape. */
@@ -92,10 +97,10 @@ export function requireMatch(model: Model, loss: Loss, set: DataSet): void {
       `Model '${model.name}' has a single output; data set '${set.name}' has ${set.classes} classes.`,
     )
   }
-  if (!labels && !sameShape(set.targetShape, model.output)) {
+  if (!labels && !sameShape(valueShape(set), model.output)) {
     throw new LosscapeError(
       'ERR_SHAPE',
-      `Model '${model.name}' gives outputs [${model.output}], targets have shape [${set.targetShape}].`,
+      `Model '${model.name}' gives outputs [${model.output}], targets have shape [${valueShape(set)}].`,
     )
   }
 }

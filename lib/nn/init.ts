@@ -29,6 +29,11 @@ export type Initializer =
       readonly gain?: number
     }
 
+const KINDS: readonly string[] = [
+  ...['zeros', 'ones', 'normal', 'uniform'],
+  ...['kaiming-uniform', 'kaiming-normal', 'xavier-uniform', 'xavier-normal'],
+]
+
 /** A learned tensor of a model. */
 export interface Parameter {
   readonly name: string
@@ -47,6 +52,19 @@ function fans(name: string, shape: Shape): { fanIn: number; fanOut: number } {
   return { fanIn: shape[1] * kernel, fanOut: shape[0] * kernel }
 }
 
+/** @throws ERR_ARGUMENT for an unknown kind or a scale that is not a non-negative number */
+function requireInit(name: string, init: Initializer): void {
+  const scale = init.kind === 'normal' ? init.std : init.kind === 'uniform' ? init.bound : 1
+  const gain = 'gain' in init ? (init.gain ?? 1) : 1
+  if (KINDS.includes(init.kind) && Number.isFinite(scale) && scale >= 0 && Number.isFinite(gain)) {
+    return
+  }
+  throw new LosscapeError(
+    'ERR_ARGUMENT',
+    `Parameter '${name}' has no usable initialisation: ${JSON.stringify(init)}. Kinds: ${KINDS.join(', ')}; normal needs std, uniform needs bound.`,
+  )
+}
+
 function fillOne(
   { name, shape, init }: Parameter,
   out: Float64Array,
@@ -60,6 +78,7 @@ function fillOne(
       out[i] = kind === 'uniform' ? scale * (2 * out[i] - 1) : scale * out[i]
     }
   }
+  requireInit(name, init)
   switch (init.kind) {
     case 'zeros':
       out.fill(0)

@@ -2,7 +2,7 @@ import type { DataSet } from '../data/dataset.js'
 import { LosscapeError } from '../errors.js'
 import * as ops from '../ops/index.js'
 import { elements } from '../program/shape.js'
-import type { Tensor } from '../program/tensor.js'
+import { Tensor } from '../program/tensor.js'
 
 /** What a loss needs of its targets. */
 export type TargetKind = 'labels' | 'values'
@@ -80,7 +80,7 @@ export function resolveLoss(spec: LossSpec): Loss {
       `Unknown loss '${spec}'; expected one of ${Object.keys(NAMED).join(', ')}.`,
     )
   }
-  if (!('kind' in spec)) return spec
+  if (!('kind' in spec)) return checkedLoss(spec)
   if (spec.kind !== 'cross-entropy') {
     throw new LosscapeError(
       'ERR_ARGUMENT',
@@ -97,6 +97,30 @@ export function resolveLoss(spec: LossSpec): Loss {
         ignoreLabel,
         classWeights: classWeights && ops.constant(classWeights, { dtype: z.dtype }),
       }),
+  }
+}
+
+/** A loss of the user's, whose results are checked where it is traced. */
+function checkedLoss(loss: Loss): Loss {
+  if (typeof loss?.perSample !== 'function' || !['labels', 'values'].includes(loss.targets)) {
+    throw new LosscapeError(
+      'ERR_ARGUMENT',
+      "A loss of one's own needs a name, targets ('labels' or 'values') and perSample(outputs, targets).",
+    )
+  }
+  return {
+    ...loss,
+    perSample: (z, y) => {
+      const result = loss.perSample(z, y)
+      if (!(result instanceof Tensor) || result.rank !== 1 || result.shape[0] !== z.shape[0]) {
+        const got = result instanceof Tensor ? `[${result.shape}]` : typeof result
+        throw new LosscapeError(
+          'ERR_SHAPE',
+          `Loss '${loss.name}' must return one number per sample, [${z.shape[0]}]; got ${got}. Sum or mean over the other axes.`,
+        )
+      }
+      return result
+    },
   }
 }
 

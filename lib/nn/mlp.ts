@@ -1,5 +1,6 @@
 import { LosscapeError } from '../errors.js'
 import * as ops from '../ops/index.js'
+import { requireOptions } from '../options.js'
 import { elements } from '../program/shape.js'
 import type { Tensor } from '../program/tensor.js'
 import type { Shape } from '../program/types.js'
@@ -64,6 +65,13 @@ export function mlp(options: MlpOptions): Model {
     dropout = 0,
     init = 'pytorch',
   } = options
+  requireOptions('mlp()', options, [
+    ...(['input', 'hidden', 'classes', 'activation', 'bias', 'layerNorm'] as const),
+    ...(['dropout', 'init'] as const),
+  ])
+  if (!Array.isArray(hidden)) {
+    throw new LosscapeError('ERR_ARGUMENT', 'mlp() needs hidden: a list of widths, [] for none.')
+  }
   const input = typeof options.input === 'number' ? [options.input] : options.input
   const widths = [elements(input), ...hidden, classes]
   if (widths.some((w) => !Number.isInteger(w) || w < 1)) {

@@ -23,7 +23,10 @@ export function uploadParameters(
   layout.requireLength(params.length)
   for (const { name, offset, size } of layout.entries) {
     for (let i = 0; i < size; i++) {
-      if (!Number.isFinite(params[offset + i])) {
+      // A number beyond f32 would become infinite on the device.
+      if (
+        !Number.isFinite(precision === 'f32' ? Math.fround(params[offset + i]) : params[offset + i])
+      ) {
         throw new LosscapeError(
           'ERR_NOT_FINITE',
           `Parameter '${name}' has ${params[offset + i]} at element ${i}.`,

@@ -65,6 +65,29 @@ export interface TrainOptions {
   readonly resume?: Checkpoint
 }
 
+/** Their names, to refuse misspelt ones. */
+export const TRAIN_OPTIONS: readonly (keyof TrainOptions)[] = [
+  'optimizer',
+  'loss',
+  'schedule',
+  'epochs',
+  'steps',
+  'batch',
+  'seed',
+  'params',
+  'clipNorm',
+  'precision',
+  'test',
+  'shuffle',
+  'dropLast',
+  'checkpointEvery',
+  'onCheckpoint',
+  'onMetrics',
+  'onProgress',
+  'signal',
+  'resume',
+]
+
 /** Options with every default filled in. */
 export interface TrainPlan {
   readonly loss: Loss

@@ -4,10 +4,11 @@ import { LosscapeError, throwIfAborted } from '../errors.js'
 import type { TrainResult as NativeTrainResult } from '../native.js'
 import type { FloatVector } from '../nn/layout.js'
 import type { Model } from '../nn/model.js'
+import { requireOptions } from '../options.js'
 import type { Checkpoint } from './checkpoint.js'
 import { Evaluator } from './evaluate.js'
 import { type EpochSums, type MetricsRow, NO_SAMPLES } from './metrics.js'
-import { resolvePlan, type TrainOptions, type TrainPlan } from './options.js'
+import { resolvePlan, TRAIN_OPTIONS, type TrainOptions, type TrainPlan } from './options.js'
 import { TrainSession } from './session.js'
 
 export interface TrainResult {
@@ -44,6 +45,7 @@ export async function train(
   set: DataSet,
   options: TrainOptions,
 ): Promise<TrainResult> {
+  requireOptions('train()', options, TRAIN_OPTIONS)
   throwIfAborted(options.signal)
   const plan = resolvePlan(model, set, options)
   const { resume, test } = options

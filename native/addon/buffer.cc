@@ -146,6 +146,13 @@ Napi::Value SetLimit(const Napi::CallbackInfo& info) {
   });
 }
 
+Napi::Value Shutdown(const Napi::CallbackInfo& info) {
+  return Guard(info.Env(), [&]() -> Napi::Value {
+    Environment::Of(info.Env()).Stop();
+    return info.Env().Undefined();
+  });
+}
+
 }  // namespace
 
 void InitBuffer(Napi::Env env, Napi::Object exports) {
@@ -155,6 +162,7 @@ void InitBuffer(Napi::Env env, Napi::Object exports) {
   exports.Set("setErrorClass", Napi::Function::New(env, SetErrorClass, "setErrorClass"));
   exports.Set("createToken", Napi::Function::New(env, CreateToken, "createToken"));
   exports.Set("createBuffer", Napi::Function::New(env, CreateBuffer, "createBuffer"));
+  exports.Set("shutdown", Napi::Function::New(env, Shutdown, "shutdown"));
   exports.Set("setThreads", Napi::Function::New(env, SetThreads, "setThreads"));
   exports.Set("memory", Napi::Function::New(env, Memory, "memory"));
   exports.Set("setMemoryLimit", Napi::Function::New(env, SetLimit, "setMemoryLimit"));

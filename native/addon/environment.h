@@ -56,6 +56,10 @@ class Environment {
   Napi::Promise Submit(Call call, std::function<void(RunContext&, const Reporter&)> work);
   Napi::Promise SubmitSteps(Call call, std::function<bool(RunContext&, const Reporter&)> step);
 
+  // Cancels the jobs of this environment and waits for the one that runs; later ones are refused.
+  // For the exit of the process: it destroys what running kernels use.
+  void Stop() { executor_->Close(owner_); }
+
   Executor& executor() { return *executor_; }
   std::unordered_map<std::string, Napi::FunctionReference>& constructors() { return constructors_; }
 

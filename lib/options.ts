@@ -1,0 +1,22 @@
+import { LosscapeError } from './errors.js'
+
+/**
+ * Refuses options that a function does not have, so that a misspelt one is not silently ignored.
+ * @throws ERR_ARGUMENT naming the unknown option and the known ones
+ */
+export function requireOptions<T extends object>(
+  where: string,
+  options: T,
+  known: readonly (keyof T & string)[],
+): void {
+  if (options === null || typeof options !== 'object') {
+    throw new LosscapeError('ERR_ARGUMENT', `${where} expected options, got ${String(options)}.`)
+  }
+  for (const name of Object.keys(options)) {
+    if ((known as readonly string[]).includes(name)) continue
+    throw new LosscapeError(
+      'ERR_ARGUMENT',
+      `${where} has no option '${name}'; it has ${[...known].sort().join(', ')}.`,
+    )
+  }
+}
