@@ -32,8 +32,9 @@ export interface Sample {
 }
 
 type Rows = readonly ArrayLike<number>[]
-type InputSource = InputArray | readonly number[] | Rows
-type TargetSource = TargetArray | Uint8Array | readonly number[] | Rows
+type Integers = Int8Array | Int16Array | Uint16Array | Int32Array | Uint32Array | Uint8ClampedArray
+type InputSource = InputArray | Integers | readonly number[] | Rows
+type TargetSource = TargetArray | Uint8Array | Integers | readonly number[] | Rows
 
 /**
  * A data set from arrays in memory. Typed arrays are kept as they are (not copied), others become
