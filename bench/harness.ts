@@ -12,7 +12,7 @@ export interface HarnessOptions {
   settleMs: number
 }
 
-export const FULL: HarnessOptions = { repetitions: 9, sliceMs: 40, settleMs: 15 }
+export const FULL: HarnessOptions = { repetitions: 9, sliceMs: 150, settleMs: 50 }
 export const QUICK: HarnessOptions = { repetitions: 2, sliceMs: 5, settleMs: 2 }
 
 type Clock = () => number
