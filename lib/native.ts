@@ -123,6 +123,8 @@ export interface OperatorSpec {
   /** Element offset in storage of each output of `linear`. */
   linearOutputs: number[]
   keepBytes: number
+  /** Chunks run side by side, one per thread; the executables are compiled for one thread. */
+  sideBySide?: boolean
   /**
    * A program with R > 1 tangents has them as a leading axis [R, ...shape] of every tangent
    * input and output; the runtime gathers from and scatters to R separate vectors.
@@ -142,6 +144,30 @@ export interface NativeOperator {
   readonly keptBytes: number
   dispose(): void
 }
+
+/** An operator made from others; vectors are Float64Arrays in device storage. */
+export type WrapperSpec =
+  /** Σ factor A + identity I + Σ factor u uᵀ */
+  | {
+      kind: 'sum'
+      terms: { operator: NativeOperator; factor: number }[]
+      identity: number
+      rankOne: { vector: Float64Array; factor: number }[]
+    }
+  /** A A */
+  | { kind: 'square'; operator: NativeOperator }
+  /** D A D; padding of the diagonal is zero. */
+  | { kind: 'congruence'; operator: NativeOperator; diagonal: Float64Array }
+  /** (A + damping I)⁻¹; padding of the preconditioner is one. */
+  | {
+      kind: 'inverse'
+      operator: NativeOperator
+      damping: number
+      tol: number
+      maxIterations: number
+      allowUnconverged: boolean
+      preconditioner?: Float64Array
+    }
 
 export interface LanczosSpec {
   dtype: 'f32' | 'f64'
@@ -309,6 +335,8 @@ export interface NativeBinding {
   createOperator(spec: OperatorSpec): NativeOperator
   /** A dense symmetric (or any square) matrix as an operator, row-major, size x size. */
   createDenseOperator(matrix: Float64Array, size: number, dtype: 'f32' | 'f64'): NativeOperator
+  /** Shares its operators: they may be disposed before it. */
+  createWrappedOperator(spec: WrapperSpec): NativeOperator
   createLanczos(spec: LanczosSpec): NativeLanczos
   createTrainer(spec: TrainerSpec): NativeTrainer
   /** Eigenvalues ascending; eigenvectors as rows when asked. LAPACK dsyevd. */
@@ -336,6 +364,38 @@ export interface NativeBinding {
     dtype: 'f32' | 'f64',
     options?: JobOptions,
   ): Promise<number>
+  /** [countA, countB] dot products of rows of `storage` elements, accumulated in float64. */
+  gram(
+    a: NativeView,
+    countA: number,
+    b: NativeView,
+    countB: number,
+    storage: number,
+    dtype: 'f32' | 'f64',
+    options?: JobOptions,
+  ): Promise<Float64Array>
+  /** y_k = [y_k +] sum_j coefficients[k * from + j] x_j, k < to; x and y do not overlap. */
+  combineVectors(
+    coefficients: Float64Array,
+    x: NativeView,
+    from: number,
+    y: NativeView,
+    to: number,
+    storage: number,
+    dtype: 'f32' | 'f64',
+    add: boolean,
+    options?: JobOptions,
+  ): Promise<void>
+  /** y = [y +] a b elementwise; y may be a or b. */
+  multiplyVectors(
+    a: NativeView,
+    b: NativeView,
+    y: NativeView,
+    elements: number,
+    dtype: 'f32' | 'f64',
+    add: boolean,
+    options?: JobOptions,
+  ): Promise<void>
   /** Bytes per second (read plus written) of the fastest copy or read at this working set. */
   copyBandwidth(bytes: number, threads: number): Promise<number>
   /** FLOP per second of the best matrix product available at n x n x n. */

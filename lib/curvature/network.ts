@@ -1,9 +1,9 @@
 import type { DataSet } from '../data/dataset.js'
-import { type BatchBuffers, chunkSize, uploadBatches } from '../device/batches.js'
+import { type BatchBuffers, planChunks, uploadBatches } from '../device/batches.js'
 import { compileProgram } from '../device/compile.js'
 import type { Device } from '../device/device.js'
 import { LosscapeError } from '../errors.js'
-import type { NativeExecutable, NativeView, OperatorSpec } from '../native.js'
+import type { CompileOptions, NativeExecutable, NativeView, OperatorSpec } from '../native.js'
 import { requireMatch } from '../nn/batch.js'
 import { ParameterLayout } from '../nn/layout.js'
 import { defaultLoss, type LossSpec, resolveLoss } from '../nn/loss.js'
@@ -97,7 +97,6 @@ function networkOperator(
   const loss = resolveLoss(options.loss ?? defaultLoss(set))
   requireMatch(model, loss, set)
   const precision = options.precision ?? 'f32'
-  const batch = chunkSize(options.batch ?? 1024, set.size)
   const reduction = oneOf('reduction', options.reduction ?? 'mean', ['mean', 'sum'])
   if (kind === 'gauss-newton' && loss.flat) {
     process.emitWarning(
@@ -106,6 +105,10 @@ function networkOperator(
     )
   }
   const block = selectBlock(model, options.params)
+  const tangents = options.tangents ?? 16
+  const resultBytes = block.layout.storage * tangents * (precision === 'f64' ? 8 : 4)
+  const plan = planChunks(options.batch ?? 1024, set.size, device.threads, resultBytes)
+  const batch = plan.rows
   const chunks = Math.ceil(set.size / batch)
   const shift = kind === 'remainder' ? 0 : (decayOf(options) * set.size) / chunks
   const setting: CurvatureSetting = { model, loss, set, batch, selected: block.selected, shift }
@@ -121,7 +124,8 @@ function networkOperator(
       precision,
       scale: reduction === 'sum' ? 1 : 1 / set.size,
       keepBytes: options.keepBytes ?? DEFAULT_KEEP,
-      tangents: options.tangents ?? 16,
+      tangents,
+      sideBySide: plan.sideBySide,
     })
     const native = device.binding.createOperator(spec)
     return new DeviceOperator(device, native, block.layout, precision, () => {
@@ -163,6 +167,7 @@ interface SpecOptions {
   readonly scale: number
   readonly keepBytes: number
   readonly tangents: number
+  readonly sideBySide: boolean
 }
 
 function operatorSpec(
@@ -173,20 +178,24 @@ function operatorSpec(
   batches: BatchBuffers,
   options: SpecOptions,
 ): OperatorSpec {
-  const { precision } = options
+  const { precision, sideBySide } = options
+  const compileOptions = sideBySide ? { threads: 1 } : {}
   // Inputs of the split program: parameters, then x, y, w of the chunk.
   const chunks = batches.chunks.map(({ x, y, w }) => [...theta, x, y, w])
   const tangentOffsets = layout.entries.map((entry) => entry.storageOffset)
   const linear = tangentCounts(options.tangents).map((tangents) => ({
     tangents,
-    executable: compileLinear(device, split, tangents, precision),
+    executable: compileLinear(device, split, tangents, precision, compileOptions),
   }))
   return {
     dtype: precision,
     storage: layout.storage,
     segments: layout.segments(),
     scale: options.scale,
-    primal: split.kept.length > 0 ? compileProgram(device, split.primal, precision) : undefined,
+    primal:
+      split.kept.length > 0
+        ? compileProgram(device, split.primal, precision, compileOptions)
+        : undefined,
     primalInputs: chunks,
     linear,
     linearInputs: split.inputs.map(({ kind, index }) => {
@@ -197,6 +206,7 @@ function operatorSpec(
     chunkInputs: chunks,
     linearOutputs: tangentOffsets,
     keepBytes: options.keepBytes,
+    sideBySide,
   }
 }
 
@@ -215,8 +225,9 @@ function compileLinear(
   split: Linearized,
   tangents: number,
   precision: Precision,
+  options: CompileOptions,
 ): NativeExecutable {
-  if (tangents === 1) return compileProgram(device, split.linear, precision)
+  if (tangents === 1) return compileProgram(device, split.linear, precision, options)
   const batched = split.inputs.map(({ kind }) => kind === 'tangent')
-  return compileProgram(device, vmapProgram(split.linear, batched, tangents), precision)
+  return compileProgram(device, vmapProgram(split.linear, batched, tangents), precision, options)
 }

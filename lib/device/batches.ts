@@ -38,6 +38,36 @@ export function chunkSize(batch: number, samples: number): number {
   return Math.ceil(samples / chunks)
 }
 
+/** How a pass over a data set is cut: chunks of `rows` samples. */
+export interface ChunkPlan {
+  readonly rows: number
+  /** Chunks run side by side, each on a thread of its own, instead of one on all threads. */
+  readonly sideBySide: boolean
+}
+
+/** Rows per chunk and thread from which adding up the threads' results costs a few percent. */
+const ROWS_PER_THREAD = 32
+/** Bytes that the results of the other threads may take. */
+const SIDE_LIMIT = 2 ** 28
+
+/**
+ * Chunks of at most `batch` samples in all that are worked on at a time. Side by side no thread
+ * waits for another between operations; each then needs a result of `resultBytes` of its own.
+ */
+export function planChunks(
+  batch: number,
+  samples: number,
+  threads: number,
+  resultBytes: number,
+): ChunkPlan {
+  const rows = chunkSize(batch, samples)
+  const sideBySide =
+    threads > 1 &&
+    rows >= ROWS_PER_THREAD * threads * threads &&
+    (threads - 1) * resultBytes <= SIDE_LIMIT
+  return { rows: sideBySide ? Math.ceil(rows / threads) : rows, sideBySide }
+}
+
 /**
  * Copies a data set to the device. The last chunk is padded with copies of the last sample, of
  * weight 0, so that one program serves every chunk and the sums stay exact: samples of zeros could

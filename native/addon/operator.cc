@@ -98,6 +98,7 @@ Napi::Value CreateOperator(const Napi::CallbackInfo& info) {
     spec.chunkInputs = ToChunks(given.Get("chunkInputs"), "chunkInputs");
     spec.linearOutputs = ToSizes(given.Get("linearOutputs"), "linearOutputs");
     spec.keepBytes = ToSize(given.Get("keepBytes"), "keepBytes");
+    spec.sideBySide = given.Get("sideBySide").ToBoolean();
     return OperatorHandle::Make(info.Env(), MakeProgramOperator(std::move(spec)));
   });
 }

@@ -109,6 +109,8 @@ namespace {
 constexpr size_t kBlock = 4096;
 // Elements for one thread at least.
 constexpr int64_t kGrain = 16384;
+// Elements whose f64 sums stay in the first-level cache.
+constexpr size_t kSumBlock = 512;
 
 double DotBlock(const float* a, const float* b, size_t n) {
   return HWY_DYNAMIC_DISPATCH(DotF32)(a, b, n);
@@ -139,6 +141,15 @@ void ForRanges(size_t n, int threads, Body body) {
 template <typename From, typename To>
 void LinearAll(double f, const From* x, double g, To* y, size_t n, int threads) {
   ForRanges(n, threads, [&](size_t at, size_t size) { Linear(f, x + at, g, y + at, size); });
+}
+
+template <typename Body>
+void ForBlocks(size_t n, int threads, Body body) {
+  ForRanges(n, threads, [&](size_t at, size_t size) {
+    for (size_t done = 0; done < size; done += kSumBlock) {
+      body(at + done, std::min(kSumBlock, size - done));
+    }
+  });
 }
 
 }  // namespace
@@ -208,8 +219,20 @@ void Zero(T* x, size_t n, int threads) {
 }
 
 template <typename T>
-void Accumulate(const T* x, double* sum, size_t n, int threads) {
-  LinearAll(1.0, x, 1.0, sum, n, threads);
+void AccumulateAll(const T* const* x, size_t count, double* sum, size_t n, int threads) {
+  ForBlocks(n, threads, [&](size_t at, size_t size) {
+    for (size_t i = 0; i < count; ++i) Linear(1.0, x[i] + at, 1.0, sum + at, size);
+  });
+}
+
+template <typename T>
+void SumAll(double factor, const T* const* x, size_t count, T* y, size_t n, int threads) {
+  if (count == 1) return Scale(factor, x[0], y, n, threads);
+  ForBlocks(n, threads, [&](size_t at, size_t size) {
+    double sum[kSumBlock];
+    for (size_t i = 0; i < count; ++i) Linear(1.0, x[i] + at, i == 0 ? 0.0 : 1.0, sum, size);
+    Linear(factor, sum, 0.0, y + at, size);
+  });
 }
 
 template <typename T>
@@ -227,15 +250,16 @@ void ZeroPadding(const Segments& segments, T* x, size_t storage) {
   std::fill(x + end, x + storage, T{0});
 }
 
-#define LOSSCAPE_INSTANTIATE(T)                                \
-  template double Dot(const T*, const T*, size_t, int);        \
-  template double Norm(const T*, size_t, int);                 \
-  template void Scale(double, const T*, T*, size_t, int);      \
-  template void Axpy(double, const T*, T*, size_t, int);       \
-  template void Copy(const T*, T*, size_t, int);               \
-  template void Zero(T*, size_t, int);                         \
-  template void Accumulate(const T*, double*, size_t, int);    \
-  template void Round(double, const double*, T*, size_t, int); \
+#define LOSSCAPE_INSTANTIATE(T)                                               \
+  template double Dot(const T*, const T*, size_t, int);                       \
+  template double Norm(const T*, size_t, int);                                \
+  template void Scale(double, const T*, T*, size_t, int);                     \
+  template void Axpy(double, const T*, T*, size_t, int);                      \
+  template void Copy(const T*, T*, size_t, int);                              \
+  template void Zero(T*, size_t, int);                                        \
+  template void AccumulateAll(const T* const*, size_t, double*, size_t, int); \
+  template void SumAll(double, const T* const*, size_t, T*, size_t, int);     \
+  template void Round(double, const double*, T*, size_t, int);                \
   template void ZeroPadding(const Segments&, T*, size_t)
 LOSSCAPE_INSTANTIATE(float);
 LOSSCAPE_INSTANTIATE(double);

@@ -43,9 +43,13 @@ void Copy(const T* x, T* y, size_t n, int threads);
 template <typename T>
 void Zero(T* x, size_t n, int threads);
 
-// sum += x, in f64.
+// sum += x[0] + ... + x[count - 1], in f64 and in that order.
 template <typename T>
-void Accumulate(const T* x, double* sum, size_t n, int threads);
+void AccumulateAll(const T* const* x, size_t count, double* sum, size_t n, int threads);
+
+// y = factor (x[0] + ... + x[count - 1]), summed in f64 in that order; y may be one of them.
+template <typename T>
+void SumAll(double factor, const T* const* x, size_t count, T* y, size_t n, int threads);
 
 // y = factor x, from f64.
 template <typename T>

@@ -70,8 +70,9 @@ class Executable::Lease {
   }
   ~Lease() {
     std::lock_guard<std::mutex> lock(executable_.mutex_);
-    // One is kept: a second was needed for a run inside a run, and memory is dear.
-    if (executable_.idle_.empty()) executable_.idle_.push_back(std::move(arena_));
+    // More were needed for a run inside a run, and memory is dear.
+    if (executable_.idle_.size() < executable_.kept_)
+      executable_.idle_.push_back(std::move(arena_));
   }
   Lease(const Lease&) = delete;
   Lease& operator=(const Lease&) = delete;
@@ -301,21 +302,15 @@ void Executable::Run(const std::vector<View>& inputs, const std::vector<View>& o
   Run(in.data(), out.data(), context, options);
 }
 
-void Executable::Run(const void* const* inputs, void* const* outputs, RunContext& context,
-                     const RunOptions& options) const {
-  Lease lease(*this);
-  ThreadScope threads(threads_);
-  void** const table = lease.table();
+void Executable::Bind(void** table, const void* const* inputs, void* const* outputs) const {
   for (size_t index : bound_) {
     const Entry& entry = entries_[index];
     table[index] =
         entry.storage == Storage::kInput ? const_cast<void*>(inputs[entry.at]) : outputs[entry.at];
   }
-  if (options.anomaly || options.profile) {
-    RunChecked(table, context, options);
-  } else {
-    RunPlain(table, context);
-  }
+}
+
+void Executable::CopyOutputs(void* const* table, void* const* outputs) const {
   for (const Copy& copy : copies_) {
     auto* const to = static_cast<uint8_t*>(outputs[copy.output]);
     const auto* const from = static_cast<const uint8_t*>(table[copy.from]);
@@ -327,12 +322,45 @@ void Executable::Run(const void* const* inputs, void* const* outputs, RunContext
   }
 }
 
-void Executable::RunPlain(void* const* table, RunContext& context) const {
-  for (const Operation& operation : operations_) {
-    context.Yield();
-    operation.kernel->Run(
-        {table + operation.in, table + operation.out, table[operation.scratch], threads_});
+Executable::Pass::Pass(const Executable& executable, const void* const* inputs,
+                       void* const* outputs)
+    : executable_(&executable), lease_(std::make_unique<Lease>(executable)), outputs_(outputs) {
+  executable.Bind(lease_->table(), inputs, outputs);
+}
+
+Executable::Pass::~Pass() = default;
+Executable::Pass::Pass(Pass&&) noexcept = default;
+
+bool Executable::Pass::Continue(const RunContext& context) {
+  const ThreadScope threads(executable_->threads_);
+  void* const* const table = lease_->table();
+  for (; next_ < executable_->operations_.size(); ++next_) {
+    if (context.Interrupted()) return false;
+    const Operation& operation = executable_->operations_[next_];
+    operation.kernel->Run({table + operation.in, table + operation.out, table[operation.scratch],
+                           executable_->threads_});
   }
+  executable_->CopyOutputs(table, outputs_);
+  return true;
+}
+
+void Executable::KeepArenas(size_t count) const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  kept_ = std::max(kept_, count);
+}
+
+void Executable::Run(const void* const* inputs, void* const* outputs, RunContext& context,
+                     const RunOptions& options) const {
+  if (!options.anomaly && !options.profile) {
+    Pass pass(*this, inputs, outputs);
+    while (!pass.Continue(context)) context.Yield();
+    return;
+  }
+  Lease lease(*this);
+  const ThreadScope threads(threads_);
+  Bind(lease.table(), inputs, outputs);
+  RunChecked(lease.table(), context, options);
+  CopyOutputs(lease.table(), outputs);
 }
 
 void Executable::RunChecked(void* const* table, RunContext& context,

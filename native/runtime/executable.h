@@ -33,6 +33,8 @@ struct RunOptions {
 };
 
 class Executable {
+  class Lease;
+
  public:
   // Throws Error{ERR_PROGRAM, ERR_SHAPE, ...} of the kernels' factories.
   static std::shared_ptr<Executable> Compile(Program program, const CompileOptions& options);
@@ -56,6 +58,28 @@ class Executable {
   // Re-entrant: a run that starts inside another gets an arena of its own.
   void Run(const void* const* inputs, void* const* outputs, RunContext& context,
            const RunOptions& options = {}) const;
+  // A run that can pause between operations. Runs on several threads pause together for a job of
+  // priority 1, so that it gets the whole team, and then go on where they were.
+  class Pass {
+   public:
+    Pass(const Executable& executable, const void* const* inputs, void* const* outputs);
+    ~Pass();
+    Pass(Pass&&) noexcept;
+    Pass& operator=(Pass&&) = delete;
+
+    // Runs to the end (true) or until the context is interrupted (false). One thread at a time.
+    bool Continue(const RunContext& context);
+
+   private:
+    const Executable* executable_;
+    std::unique_ptr<Lease> lease_;
+    void* const* outputs_;
+    size_t next_ = 0;
+  };
+
+  // How many arenas stay between runs (default 1): as many as there are passes at the same time.
+  void KeepArenas(size_t count) const;
+
   // CheckViews, then Run.
   void Run(const std::vector<View>& inputs, const std::vector<View>& outputs, RunContext& context,
            const RunOptions& options = {}) const;
@@ -66,11 +90,11 @@ class Executable {
   struct Entry;
   struct Copy;
   struct Arena;
-  class Lease;
   friend class Compiler;
 
   Executable();
-  void RunPlain(void* const* table, RunContext& context) const;
+  void Bind(void** table, const void* const* inputs, void* const* outputs) const;
+  void CopyOutputs(void* const* table, void* const* outputs) const;
   void RunChecked(void* const* table, RunContext& context, const RunOptions& options) const;
 
   int threads_ = 1;
@@ -92,6 +116,7 @@ class Executable {
 
   mutable std::mutex mutex_;
   mutable std::vector<std::unique_ptr<Arena>> idle_;
+  mutable size_t kept_ = 1;  // arenas
 };
 
 }  // namespace losscape

@@ -36,6 +36,11 @@ class RunContext {
   bool Cancelled() const {
     return (token_ && token_->Cancelled()) || (closing_ && closing_->Cancelled());
   }
+  // Cancelled, or a job of priority 1 waits: time for Yield.
+  bool Interrupted() const {
+    return Cancelled() || (urgent_ && urgent_->load(std::memory_order_relaxed) > 0);
+  }
+
   // Called between operations. Throws Error{ERR_ABORTED} when the job was cancelled; serves waiting
   // jobs of priority 1 when this job has priority 0. Costs nanoseconds when nothing is waiting.
   void Yield() {

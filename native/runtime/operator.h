@@ -66,10 +66,12 @@ struct OperatorSpec {
   std::vector<std::vector<View>> chunkInputs;  // [chunks][views]
   std::vector<size_t> linearOutputs;           // element offset of each output
   size_t keepBytes = 0;
+  // Chunks run side by side, one per thread of the executor; the executables are for one thread.
+  bool sideBySide = false;
 };
 
-// The mean over a data set of a linear map given by a program. One chunk: the program writes to the
-// result, which is scaled in place. Several: their sum runs in f64, in order of the chunks.
+// The mean over a data set of a linear map given by a program. Chunks that do not run side by side
+// are summed in f64, in their order; one alone writes to the result, which is scaled in place.
 // Throws Error{ERR_SHAPE, ERR_ARGUMENT} when the parts of the specification do not fit.
 std::unique_ptr<NativeOperator> MakeProgramOperator(OperatorSpec spec);
 

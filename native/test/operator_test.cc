@@ -1,6 +1,7 @@
 #include "native/runtime/operator.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cfloat>
 #include <cstring>
 #include <future>
@@ -121,11 +122,12 @@ class Chunked {
 };
 
 template <typename T>
-void CheckProducts() {
+void CheckProducts(bool sideBySide) {
   const double tolerance = 60 * (sizeof(T) == 4 ? FLT_EPSILON : DBL_EPSILON);
   for (size_t chunks : {1, 2, 5}) {
     for (size_t kept : {size_t{0}, size_t{1}, chunks}) {
       Chunked<T> chunked(chunks, kept, {1, 3});
+      chunked.spec().sideBySide = sideBySide;
       const auto op = chunked.Make();
       CHECK(op->storage() == kStorage);
       CHECK(op->KeptBytes() == 0);
@@ -136,6 +138,7 @@ void CheckProducts() {
         // Again, with what was kept; and with another thread count: elementwise sums are the same.
         CHECK(chunked.Apply(*op, x) == y);
         CHECK(chunked.Apply(*op, x, 1) == y);
+        CHECK(chunked.Apply(*op, x, 3) == y);
       }
       CHECK((op->KeptBytes() > 0) == (kept > 0));
       const size_t bytes = op->KeptBytes();
@@ -149,8 +152,43 @@ void CheckProducts() {
 }
 
 TEST(OperatorMatchesDenseProducts) {
-  CheckProducts<float>();
-  CheckProducts<double>();
+  for (bool sideBySide : {false, true}) {
+    CheckProducts<float>(sideBySide);
+    CheckProducts<double>(sideBySide);
+  }
+}
+
+// Passes on several threads stop for a job of priority 1, which then has the whole team, and go on.
+TEST(OperatorSideBySideServesUrgentJobs) {
+  Chunked<float> chunked(64, 64, {1});
+  chunked.spec().sideBySide = true;
+  const auto op = chunked.Make();
+  const std::vector<float> x = chunked.Random(1);
+  const std::vector<float> expected = chunked.Apply(*op, x);
+  const auto executor = Executor::Acquire();
+  std::atomic<bool> stop{false};
+  std::atomic<int> served{0}, wrong{0};
+  std::promise<bool> done;
+  executor->Submit(
+      {},
+      [&](RunContext& context) {
+        while (!stop) {
+          std::vector<float> y(x.size());
+          op->Apply(x.data(), y.data(), 1, context);
+          if (y != expected) ++wrong;
+        }
+      },
+      [&](std::exception_ptr error) { done.set_value(!error); });
+  for (int i = 0; i < 50; ++i) {
+    std::promise<bool> urgent;
+    executor->Submit(
+        {nullptr, 1, 0}, [&](RunContext&) { ++served; },
+        [&](std::exception_ptr error) { urgent.set_value(!error); });
+    CHECK(urgent.get_future().get());
+  }
+  stop = true;
+  CHECK(done.get_future().get());
+  CHECK(served == 50 && wrong == 0);
 }
 
 TEST(OperatorKeepsWithinItsBudget) {

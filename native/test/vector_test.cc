@@ -61,6 +61,38 @@ TEST(VectorDotIsF64AndIndependentOfThreads) {
 }
 
 template <typename T>
+void CheckSumsOfSeveral() {
+  for (size_t n : kSizes) {
+    const std::vector<T> a = Normals<T>(3, n), b = Normals<T>(4, n), c = Normals<T>(5, n);
+    const T* const all[] = {a.data(), b.data(), c.data()};
+    for (size_t count : {1, 2, 3}) {
+      std::vector<double> sums(n, 0.5);
+      AccumulateAll<T>(all, count, sums.data(), n, 2);
+      std::vector<T> y(n), inPlace = a;
+      SumAll<T>(-0.7, all, count, y.data(), n, 3);
+      const T* const own[] = {inPlace.data(), b.data(), c.data()};
+      SumAll<T>(-0.7, own, count, inPlace.data(), n, 1);
+      CHECK(SameBits(y, inPlace));
+      bool exact = true;
+      for (size_t i = 0; i < n; ++i) {
+        double sum = 0, added = 0.5;
+        for (size_t k = 0; k < count; ++k) sum += all[k][i];
+        for (size_t k = 0; k < count; ++k) added += all[k][i];
+        exact = exact && y[i] == static_cast<T>(-0.7 * sum) && sums[i] == added;
+      }
+      CHECK(exact);
+    }
+  }
+}
+
+TEST(VectorSumsOfSeveralRoundOnce) {
+  ForEachTarget([] {
+    CheckSumsOfSeveral<float>();
+    CheckSumsOfSeveral<double>();
+  });
+}
+
+template <typename T>
 void CheckUpdates() {
   const double eps = sizeof(T) == 4 ? FLT_EPSILON : DBL_EPSILON;
   for (size_t n : kSizes) {
@@ -77,7 +109,8 @@ void CheckUpdates() {
       CHECK(SameBits(s, scaled) && SameBits(m, moved));
     }
     std::vector<double> sums(n, 0.5);
-    Accumulate(x.data(), sums.data(), n, 2);
+    const T* const one = x.data();
+    AccumulateAll(&one, 1, sums.data(), n, 2);
     std::vector<T> rounded(n), copy(n);
     Round(2.0, sums.data(), rounded.data(), n, 2);
     Copy(x.data(), copy.data(), n, 2);

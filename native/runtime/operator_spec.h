@@ -1,0 +1,11 @@
+// Whether the parts of an OperatorSpec fit together.
+#pragma once
+
+#include "native/runtime/operator.h"
+
+namespace losscape {
+
+// Throws Error{ERR_SHAPE, ERR_DTYPE, ERR_ARGUMENT}.
+void CheckOperatorSpec(const OperatorSpec& spec);
+
+}  // namespace losscape
