@@ -97,14 +97,25 @@ export {
 } from './curvature/dense.js'
 export {
   cumulative,
-  type Density,
-  type DensityOptions,
-  density,
+  cumulativeBand,
+  type Estimate,
   functional,
   type SpectralMeasure,
-  symmetricLogDensity,
   wasserstein1,
+} from './curvature/measure.js'
+export {
+  type Density,
+  type DensityConvention,
+  type DensityOptions,
+  density,
+  symmetricLogDensity,
 } from './curvature/density.js'
+export * as functionals from './curvature/functionals.js'
+export {
+  type WassersteinBound,
+  type WassersteinBoundOptions,
+  wassersteinBound,
+} from './curvature/spectral-error.js'
 export { type TridiagonalEigen, tridiagonalEigen } from './curvature/tridiagonal.js'
 
 // Programs: operations on traced tensors, tracing, transforms.

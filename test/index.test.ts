@@ -12,7 +12,8 @@ it('exports what is documented, and nothing by accident', () => {
       // curvature
       ...['hessian', 'gaussNewton', 'remainder', 'operatorFrom', 'denseOperator', 'checkOperator'],
       ...['lanczos', 'slq', 'hutchinsonTrace', 'denseMatrix', 'exactSpectrum', 'tridiagonalEigen'],
-      ...['density', 'symmetricLogDensity', 'cumulative', 'functional', 'wasserstein1'],
+      ...['density', 'symmetricLogDensity', 'cumulative', 'cumulativeBand', 'wasserstein1'],
+      ...['functional', 'functionals', 'wassersteinBound'],
       // programs
       ...['ops', 'trace', 'verify', 'formatProgram', 'simplify', 'evaluateReference'],
       ...['grad', 'valueAndGrad', 'jvp', 'linearize', 'vjp', 'hessianVectorProduct', 'vmap'],

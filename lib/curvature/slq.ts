@@ -1,8 +1,8 @@
 import { LosscapeError } from '../errors.js'
 import { requireOptions } from '../options.js'
 import { checkOnce } from './check.js'
-import { functional, type SpectralMeasure } from './density.js'
 import { openLanczos } from './lanczos-run.js'
+import { functional, type SpectralMeasure } from './measure.js'
 import type { LinearOperator } from './operator.js'
 import { tridiagonalEigen } from './tridiagonal.js'
 

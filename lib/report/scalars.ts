@@ -1,4 +1,4 @@
-import { functional } from '../curvature/density.js'
+import { functional } from '../curvature/measure.js'
 import { precisionFloor, type RunReport, spectralRadius, usableMeasure } from './data.js'
 import { formatDuration, formatNumber, formatPercent, formatWithError } from './format.js'
 

@@ -1,15 +1,13 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
+import { type Density, density, symmetricLogDensity } from '../../lib/curvature/density.js'
 import {
   cumulative,
-  type Density,
-  density,
-  densityKernels,
+  cumulativeBand,
   functional,
   type SpectralMeasure,
-  symmetricLogDensity,
   wasserstein1,
-} from '../../lib/curvature/density.js'
+} from '../../lib/curvature/measure.js'
 import type { LosscapeError } from '../../lib/errors.js'
 import { erf } from '../../lib/ops/erf.js'
 
@@ -149,8 +147,12 @@ describe('density', () => {
 
   it('rejects what it cannot smooth', () => {
     const one = { nodes: [[0]], weights: [[1]] }
-    expect(densityKernels).toContain('cell-erf')
-    expect(codeOf(() => density(one, { kernel: 'toString' }))).toBe('ERR_ARGUMENT')
+    expect(codeOf(() => density(one, { convention: 'toString' as 'ours' }))).toBe('ERR_ARGUMENT')
+    expect(codeOf(() => density(one, { convention: 'google', width: 1 }))).toBe('ERR_ARGUMENT')
+    expect(codeOf(() => density(one, { convention: 'papyan', kappa: 1 }))).toBe('ERR_ARGUMENT')
+    expect(codeOf(() => density(one, { convention: 'google', sigmaSquared: 0 }))).toBe(
+      'ERR_ARGUMENT',
+    )
     expect(codeOf(() => density(one, { grid: 10 }))).toBe('ERR_ARGUMENT')
     expect(codeOf(() => density(one, { width: -1 }))).toBe('ERR_ARGUMENT')
     expect(codeOf(() => density(one, { range: [1, 1], width: 1 }))).toBe('ERR_ARGUMENT')
@@ -223,6 +225,19 @@ describe('cumulative, functional, wasserstein1', () => {
     const single = functional(semicircle(30), (t) => t ** 4, 1)
     expect(single.value).toBeCloseTo(2, 10)
     expect(single.standardError).toBeNaN()
+  })
+
+  it('leaves out nodes of negligible weight', () => {
+    const dust: SpectralMeasure = { nodes: [[0, 1]], weights: [[1e-31, 1]] }
+    expect(functional(dust, Math.log, 3).value).toBe(0)
+  })
+
+  it('states the standard error of the cumulative fraction', () => {
+    const { values, standardErrors } = cumulativeBand(two, [-1, 0, 3])
+    expect([...values]).toEqual([0.125, 0.375, 1])
+    // Probes 0 and 0.25; 0.5 and 0.25; 1 and 1.
+    expect([...standardErrors]).toEqual([0.125, 0.125, 0])
+    expect(cumulativeBand(semicircle(5), [0]).standardErrors[0]).toBeNaN()
   })
 
   it('measures how far mass must travel', () => {
