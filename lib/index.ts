@@ -74,6 +74,18 @@ export {
 
 // Curvature: operators.
 export { type CurvatureOptions, gaussNewton, hessian, remainder } from './curvature/network.js'
+export {
+  empiricalFisher,
+  fisher,
+  fisherMonteCarlo,
+  gradientCovariance,
+} from './curvature/fisher.js'
+export type {
+  OperatorDescription,
+  SampleSelection,
+  StatisticsMode,
+} from './curvature/description.js'
+export type { DrawOptions } from './curvature/draws.js'
 export { denseOperator, operatorFrom, type ProductFunction } from './curvature/operators.js'
 export { checkOperator, type OperatorCheck } from './curvature/check.js'
 export type { DeviceOperator } from './curvature/native-operator.js'

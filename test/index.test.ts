@@ -11,6 +11,7 @@ it('exports what is documented, and nothing by accident', () => {
       ...['createRun', 'openRun', 'saveModel', 'loadModel', 'saveCheckpoint', 'loadCheckpoint'],
       // curvature
       ...['hessian', 'gaussNewton', 'remainder', 'operatorFrom', 'denseOperator', 'checkOperator'],
+      ...['fisher', 'fisherMonteCarlo', 'empiricalFisher', 'gradientCovariance'],
       ...['lanczos', 'slq', 'hutchinsonTrace', 'denseMatrix', 'exactSpectrum', 'tridiagonalEigen'],
       ...['density', 'symmetricLogDensity', 'cumulative', 'cumulativeBand', 'wasserstein1'],
       ...['functional', 'functionals', 'wassersteinBound'],

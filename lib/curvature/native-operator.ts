@@ -3,6 +3,7 @@ import { withSignal } from '../device/native-call.js'
 import { LosscapeError } from '../errors.js'
 import type { NativeBuffer, NativeOperator } from '../native.js'
 import type { FloatVector, ParameterLayout } from '../nn/layout.js'
+import type { OperatorDescription } from './description.js'
 import {
   allocate,
   type NativeLinearOperator,
@@ -31,6 +32,8 @@ export class DeviceOperator implements NativeLinearOperator {
     readonly layout: ParameterLayout,
     readonly dtype: Precision,
     private readonly release: () => void = () => {},
+    /** What it is, when it comes from a network. */
+    readonly description?: OperatorDescription,
   ) {
     this.size = layout.size
     registerNative(this)

@@ -1,20 +1,40 @@
 import type { DataSet } from '../data/dataset.js'
-import { type BatchBuffers, planChunks, uploadBatches } from '../device/batches.js'
+import { planChunks, uploadBatches } from '../device/batches.js'
 import { compileProgram } from '../device/compile.js'
 import type { Device } from '../device/device.js'
 import { LosscapeError } from '../errors.js'
-import type { CompileOptions, NativeExecutable, NativeView, OperatorSpec } from '../native.js'
+import type {
+  CompileOptions,
+  NativeBuffer,
+  NativeExecutable,
+  NativeView,
+  OperatorSpec,
+} from '../native.js'
 import { requireMatch } from '../nn/batch.js'
 import { ParameterLayout } from '../nn/layout.js'
 import { defaultLoss, type LossSpec, resolveLoss } from '../nn/loss.js'
 import type { Model } from '../nn/model.js'
-import { uploadParameters } from '../nn/upload.js'
+import { parameterViews, uploadParameters } from '../nn/upload.js'
 import { requireOptions } from '../options.js'
 import type { Linearized } from '../program/linearize.js'
+import { simplify } from '../program/passes/index.js'
 import { vmapProgram } from '../program/vmap.js'
+import {
+  type OperatorDescription,
+  type SampleSelection,
+  type StatisticsMode,
+  selectSamples,
+  statisticsMode,
+} from './description.js'
+import { type DrawOptions, requireDraws, uploadNoise } from './draws.js'
 import { DeviceOperator } from './native-operator.js'
-import { oneOf, type Precision } from './operator.js'
-import { type CurvatureKind, type CurvatureSetting, curvatureProgram } from './programs.js'
+import { allocate, oneOf, type Precision } from './operator.js'
+import {
+  type CurvatureKind,
+  type CurvatureSetting,
+  curvatureProgram,
+  gradientProgram,
+} from './programs.js'
 
 export interface CurvatureOptions {
   /** Default 'cross-entropy' for labels, 'mse' for values. */
@@ -23,11 +43,15 @@ export interface CurvatureOptions {
   readonly batch?: number
   /** Default 'f32'. */
   readonly precision?: Precision
+  /** Only these samples: indices, or a range { from, to }. N is their number. Default all. */
+  readonly samples?: SampleSelection
+  /** Statistics of normalisation over a batch. Default 'frozen'. */
+  readonly statistics?: StatisticsMode
   /** The block of these parameters: a pattern (`layers.0.*,!*.bias`) or names. Default all. */
   readonly params?: string | readonly string[]
   /**
    * λ of a penalty (λ/2) ||θ||² per sample, whose curvature λ I (N λ I for 'sum') is added; not to
-   * the remainder. Default 0.
+   * the remainder and the gradient covariance. Default 0.
    */
   readonly weightDecay?: number
   /** 'mean' over the samples (default) or their 'sum'. */
@@ -82,18 +106,23 @@ export function remainder(
   return networkOperator('remainder', device, model, params, set, options)
 }
 
-function networkOperator(
+/** Any of the operators by its kind. */
+export function networkOperator(
   kind: CurvatureKind,
   device: Device,
   model: Model,
   params: ArrayLike<number>,
-  set: DataSet,
-  options: CurvatureOptions,
+  whole: DataSet,
+  options: CurvatureOptions & DrawOptions,
 ): DeviceOperator {
+  const isDrawn = kind === 'fisher-monte-carlo'
   requireOptions(`${kind} operator`, options, [
-    ...(['loss', 'batch', 'precision', 'params', 'weightDecay'] as const),
+    ...(['loss', 'batch', 'precision', 'params', 'samples', 'statistics', 'weightDecay'] as const),
     ...(['reduction', 'keepBytes', 'tangents'] as const),
+    ...(isDrawn ? (['draws', 'seed'] as const) : []),
   ])
+  const samples = selectSamples(whole, options.samples)
+  const { set } = samples
   const loss = resolveLoss(options.loss ?? defaultLoss(set))
   requireMatch(model, loss, set)
   const precision = options.precision ?? 'f32'
@@ -110,8 +139,24 @@ function networkOperator(
   const plan = planChunks(options.batch ?? 1024, set.size, device.threads, resultBytes)
   const batch = plan.rows
   const chunks = Math.ceil(set.size / batch)
-  const shift = kind === 'remainder' ? 0 : (decayOf(options) * set.size) / chunks
-  const setting: CurvatureSetting = { model, loss, set, batch, selected: block.selected, shift }
+  const weightDecay = decayOf(options)
+  const isShifted = kind !== 'remainder' && kind !== 'gradient-covariance'
+  const shift = isShifted ? (weightDecay * set.size) / chunks : 0
+  const draws = requireDraws(options.draws ?? 1)
+  const { selected } = block
+  const setting: CurvatureSetting = { model, loss, set, batch, selected, shift, draws }
+  const description: OperatorDescription = {
+    kind,
+    model: model.name,
+    loss: loss.name,
+    params: block.layout.names,
+    samples: samples.description,
+    reduction,
+    weightDecay,
+    statistics: statisticsMode(model, options.statistics ?? 'frozen'),
+    precision,
+    ...(isDrawn && { draws, seed: String(options.seed ?? 0) }),
+  }
 
   const owned: { dispose(): void }[] = []
   try {
@@ -120,21 +165,79 @@ function networkOperator(
     const batches = uploadBatches(device, set, batch, precision)
     owned.push(batches)
     const split = curvatureProgram(kind, setting)
-    const spec = operatorSpec(device, split, block.layout, theta.views, batches, {
-      precision,
+    const run = { precision, sideBySide: plan.sideBySide }
+    let inputs = batches.chunks.map(({ x, y, w }) => [...theta.views, x, y, w])
+    if (isDrawn) {
+      const { buffer, rowBytes } = uploadNoise(
+        device,
+        setting,
+        samples.indexOf,
+        options.seed ?? 0,
+        precision,
+      )
+      owned.push(buffer)
+      inputs = inputs.map((views, i) => [...views, { buffer, offset: i * batch * rowBytes }])
+    }
+    if (kind === 'gradient-covariance') {
+      const mean = meanGradient(device, setting, block.layout, inputs, run)
+      owned.push(mean)
+      const bytes = precision === 'f64' ? 8 : 4
+      const views = parameterViews(block.layout, mean, bytes)
+      inputs = inputs.map((own) => [...own, ...views])
+    }
+    const spec = operatorSpec(device, split, block.layout, inputs, {
+      ...run,
       scale: reduction === 'sum' ? 1 : 1 / set.size,
       keepBytes: options.keepBytes ?? DEFAULT_KEEP,
       tangents,
-      sideBySide: plan.sideBySide,
     })
     const native = device.binding.createOperator(spec)
-    return new DeviceOperator(device, native, block.layout, precision, () => {
+    const release = (): void => {
       for (const item of owned) item.dispose()
-    })
+    }
+    return new DeviceOperator(device, native, block.layout, precision, release, description)
   } catch (error) {
     for (const item of owned) item.dispose()
     throw error
   }
+}
+
+/**
+ * ḡ = (1/N) Σ g_i in device storage, computed by the queue before whatever is queued later: a sum
+ * over chunks of a program without tangents.
+ */
+function meanGradient(
+  device: Device,
+  setting: CurvatureSetting,
+  layout: ParameterLayout,
+  inputs: NativeView[][],
+  run: Pick<SpecOptions, 'precision' | 'sideBySide'>,
+): NativeBuffer {
+  const program = gradientProgram(setting)
+  const linear = simplify({ ...program, outputs: program.outputs.slice(1) })
+  const empty = { inputs: linear.inputs, operations: [], outputs: [] }
+  const split: Linearized = {
+    primal: empty,
+    linear,
+    inputs: linear.inputs.map((_, index) => ({ kind: 'input', index })),
+    kept: [],
+  }
+  const native = device.binding.createOperator(
+    operatorSpec(device, split, layout, inputs, {
+      ...run,
+      scale: 1 / setting.set.size,
+      keepBytes: 0,
+      tangents: 1,
+    }),
+  )
+  // NaN until the gradient is there: if its job fails, no product passes for a result.
+  const unknown = allocate(run.precision, layout.storage).fill(Number.NaN)
+  const mean = device.binding.createBuffer(unknown.byteLength)
+  const view = { buffer: mean, offset: 0 }
+  mean.write(0, unknown).catch(() => {})
+  native.apply(inputs[0][0], view, 1).catch(() => {})
+  native.dispose()
+  return mean
 }
 
 function decayOf({ weightDecay = 0 }: CurvatureOptions): number {
@@ -174,14 +277,11 @@ function operatorSpec(
   device: Device,
   split: Linearized,
   layout: ParameterLayout,
-  theta: readonly NativeView[],
-  batches: BatchBuffers,
+  chunks: NativeView[][],
   options: SpecOptions,
 ): OperatorSpec {
   const { precision, sideBySide } = options
   const compileOptions = sideBySide ? { threads: 1 } : {}
-  // Inputs of the split program: parameters, then x, y, w of the chunk.
-  const chunks = batches.chunks.map(({ x, y, w }) => [...theta, x, y, w])
   const tangentOffsets = layout.entries.map((entry) => entry.storageOffset)
   const linear = tangentCounts(options.tangents).map((tangents) => ({
     tangents,

@@ -1,7 +1,7 @@
 /** Models and losses. */
 export type { Initializer, Parameter } from './init.js'
 export type { FloatVector, LayoutEntry, ParameterLayout } from './layout.js'
-export type { Loss, LossSpec } from './loss.js'
+export type { Likelihood, Loss, LossSpec } from './loss.js'
 export { type Activation, type MlpInit, type MlpOptions, mlp } from './mlp.js'
 export {
   type ApplyContext,

@@ -8,6 +8,19 @@ import { Tensor } from '../program/tensor.js'
 export type TargetKind = 'labels' | 'values'
 
 /**
+ * The distribution of targets under which a loss is -log p(y | z) up to a constant: labels with
+ * probabilities softmax(z), a label 1 with probability σ(z), or values y ~ N(z, variance I).
+ */
+export type Likelihood =
+  | {
+      readonly family: 'categorical'
+      /** Weight of each sample [B] by its own label; default 1. */
+      readonly weight?: (targets: Tensor, outputs: Tensor) => Tensor
+    }
+  | { readonly family: 'bernoulli' }
+  | { readonly family: 'gaussian'; readonly variance: (outputs: number) => number }
+
+/**
  * Loss of each sample [B] from outputs [B, ..] and targets: i32 labels [B], or values of the
  * outputs' shape. Means over a data set weight every sample alike.
  */
@@ -17,6 +30,11 @@ export interface Loss {
   readonly perSample: (outputs: Tensor, targets: Tensor) => Tensor
   /** Its Hessian in the outputs vanishes, so that the Gauss-Newton matrix is zero. */
   readonly flat?: boolean
+  /**
+   * Present where targets have a distribution given the outputs; its Fisher information is the
+   * loss's Hessian in the outputs (times the sample's weight). Needed by the Fisher operators.
+   */
+  readonly likelihood?: Likelihood
 }
 
 /** A loss by name, by name with options, or one's own. */
@@ -39,18 +57,31 @@ const NAMED: Record<string, Loss> = {
   'cross-entropy': {
     name: 'cross-entropy',
     targets: 'labels',
+    likelihood: { family: 'categorical' },
     perSample: (z, y) => ops.crossEntropy(z, y),
   },
-  mse: { name: 'mse', targets: 'values', perSample: (z, y) => ops.squaredError(z, y) },
+  mse: {
+    name: 'mse',
+    targets: 'values',
+    likelihood: { family: 'gaussian', variance: (outputs) => outputs / 2 },
+    perSample: (z, y) => ops.squaredError(z, y),
+  },
   'half-squared-error': {
     name: 'half-squared-error',
     targets: 'values',
+    likelihood: { family: 'gaussian', variance: () => 1 },
     perSample: (z, y) => ops.squaredError(z, y, 'half-sum'),
   },
-  logistic: { name: 'logistic', targets: 'labels', perSample: ops.logistic },
+  logistic: {
+    name: 'logistic',
+    targets: 'labels',
+    likelihood: { family: 'bernoulli' },
+    perSample: ops.logistic,
+  },
   'margin-logistic': {
     name: 'margin-logistic',
     targets: 'labels',
+    likelihood: { family: 'bernoulli' },
     perSample: (z, y) => ops.marginLogistic(z, signs(z, y)),
   },
   hinge: {
@@ -91,6 +122,7 @@ export function resolveLoss(spec: LossSpec): Loss {
   return {
     name: 'cross-entropy',
     targets: 'labels',
+    likelihood: { family: 'categorical', weight: (y, z) => labelWeights(y, z, spec) },
     perSample: (z, y) =>
       ops.crossEntropy(z, y, {
         smoothing,
@@ -98,6 +130,25 @@ export function resolveLoss(spec: LossSpec): Loss {
         classWeights: classWeights && ops.constant(classWeights, { dtype: z.dtype }),
       }),
   }
+}
+
+/** W = Σ_c w_c q_c, by which a sample's residual and curvature are scaled; 0 for ignored labels. */
+function labelWeights(
+  y: Tensor,
+  z: Tensor,
+  spec: { smoothing?: number; ignoreLabel?: number; classWeights?: readonly number[] },
+): Tensor {
+  const { smoothing = 0, ignoreLabel = Number.NaN, classWeights } = spec
+  const classes = z.shape[1]
+  let weight = ops.constant(1, { dtype: z.dtype, shape: y.shape })
+  const ignored = Number.isInteger(ignoreLabel) ? ops.eq(y, ignoreLabel) : null
+  if (classWeights) {
+    const table = ops.constant(classWeights, { dtype: z.dtype, shape: [classes, 1] })
+    const own = ops.reshape(ops.gather(table, ignored ? ops.where(ignored, 0, y) : y), y.shape)
+    const mean = classWeights.reduce((s, w) => s + w, 0) / classes
+    weight = ops.add(ops.mul(own, 1 - smoothing), smoothing * mean)
+  }
+  return ignored ? ops.where(ignored, 0, weight) : weight
 }
 
 /** A loss of the user's, whose results are checked where it is traced. */

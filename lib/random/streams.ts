@@ -10,6 +10,7 @@ const PURPOSES = {
   dropout: 6,
   probe: 7,
   augment: 8,
+  fisher: 9,
 } as const
 
 /** What a stream of random numbers is for; equal seeds never share numbers across purposes. */
