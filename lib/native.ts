@@ -173,9 +173,13 @@ export interface LanczosSpec {
   dtype: 'f32' | 'f64'
   storage: number
   segments: SegmentTable
+  /** Columns of the projection at most; more products take a restart. */
   maxSteps: number
-  /** Two passes of classical Gram-Schmidt (default), one, or none (three-term recurrence). */
-  reorthogonalize: 'cgs2' | 'cgs1' | 'none'
+  /**
+   * Two passes of classical Gram-Schmidt (default), one, only where estimated overlaps ask for it
+   * (against all rows, or against converged Ritz vectors), or none (three-term recurrence).
+   */
+  reorthogonalize: 'cgs2' | 'cgs1' | 'partial' | 'selective' | 'none'
   /** Breakdown when beta <= breakdown * ||A v||. */
   breakdown: number
   /** After a breakdown: 'stop', or go on with a fresh orthogonal vector. */
@@ -185,11 +189,32 @@ export interface LanczosSpec {
   stream: number
 }
 
+/** Estimated loss of orthogonality: see native/runtime/overlap.h. Empty unless asked for. */
+export interface OverlapEstimate {
+  current: Float64Array
+  previous: Float64Array
+  noise: number
+  pending: boolean
+  /** Five numbers per converged Ritz vector. */
+  ritz: Float64Array
+}
+
 export interface LanczosState {
-  /** Steps done (columns of T). */
+  /** Columns of the projection of A. */
   steps: number
+  /** The first of these: Ritz vectors kept by the last restart. */
+  kept: number
+  /** Products in all; equals `steps` until there is a restart. */
+  products: number
+  restarts: number
+  /** Residuals that vanished. */
+  breakdowns: number
+  /** Vectors made orthogonal to more than the two before them. */
+  reorthogonalizations: number
   alpha: Float64Array
-  /** beta[j] couples j and j + 1; the last one is the residual norm. */
+  /**
+   * beta[j] couples j and j + 1, but j and `kept` for j < kept; the last one is the residual norm.
+   */
   beta: Float64Array
   /** Largest |c[j-1] - beta[j-1]| and |c[i]|, i < j-1, seen: asymmetry and noise of the operator. */
   asymmetry: number
@@ -198,6 +223,7 @@ export interface LanczosState {
   invariantSubspaceAt: number
   /** No further vector exists: the space is exhausted. */
   exhausted: boolean
+  estimate: OverlapEstimate
 }
 
 /**
@@ -222,6 +248,15 @@ export interface NativeLanczos {
   writeBasis(row: number, source: Float32Array | Float64Array, options?: JobOptions): Promise<void>
   /** Puts back alpha, beta and counters after the basis rows were written (resume). */
   restore(state: LanczosState, options?: JobOptions): Promise<void>
+  /**
+   * Thick restart in place: keeps `values.length` eigenvectors of the projection, rows of
+   * `coefficients` [values, steps], and the last residual.
+   */
+  restart(
+    coefficients: Float64Array,
+    values: Float64Array,
+    options?: JobOptions,
+  ): Promise<LanczosState>
   /** out[k] = sum_j coefficients[k * steps + j] * V[j]; k vectors of storage elements. */
   combine(
     coefficients: Float64Array,
@@ -229,6 +264,8 @@ export interface NativeLanczos {
     output: NativeView,
     options?: JobOptions,
   ): Promise<void>
+  /** V Vᵀ of the rows done, [steps, steps]; costs steps^2 * storage operations. */
+  gram(options?: JobOptions): Promise<Float64Array>
   /** max |V V^T - I| over the rows done; costs steps^2 * storage operations. */
   orthogonality(options?: JobOptions): Promise<number>
   readonly basisBytes: number

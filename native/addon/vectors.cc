@@ -4,7 +4,10 @@
 #include "native/addon/arguments.h"
 #include "native/addon/errors.h"
 #include "native/addon/modules.h"
+#include "native/cpu/combine.h"
+#include "native/cpu/gram.h"
 #include "native/cpu/machine_rates.h"
+#include "native/cpu/multiply.h"
 #include "native/runtime/blas.h"
 #include "native/runtime/lanczos.h"
 #include "native/runtime/probe.h"
@@ -85,6 +88,101 @@ Napi::Value DotJob(const Napi::CallbackInfo& info) {
   });
 }
 
+size_t ToRows(const Napi::Value& value, const char* what) {
+  const size_t rows = ToSize(value, what);
+  if (rows > 1 << 20) throw Error(Code::kArgument, "Expected at most ", 1 << 20, " rows.");
+  return rows;
+}
+
+// `rows` vectors one after another.
+View ToBlock(const Napi::Value& value, const char* what, size_t rows, size_t storage, DType dtype) {
+  return ToView(value, what, rows * storage * ByteSize(dtype), ByteSize(dtype));
+}
+
+Napi::Value GramJob(const Napi::CallbackInfo& info) {
+  return Guard(info.Env(), [&]() -> Napi::Value {
+    const size_t rows = ToRows(info[1], "countA");
+    const size_t others = ToRows(info[3], "countB");
+    const size_t storage = ToStorage(info[4]);
+    const DType dtype = ToFloatDType(info[5]);
+    const View a = ToBlock(info[0], "a", rows, storage, dtype);
+    const View b = ToBlock(info[2], "b", others, storage, dtype);
+    auto sums = std::make_shared<std::vector<double>>(rows * others);
+    Environment::Call call = ToCall(info[6]);
+    call.resolve = [sums](Napi::Env env) { return ToJs(env, *sums); };
+    return Environment::Of(info.Env())
+        .Submit(std::move(call), [=](RunContext& context, const auto&) {
+          if (dtype == DType::kF64) {
+            GramRows(a.data<double>(), rows, b.data<double>(), others, storage, sums->data(),
+                     context.threads());
+          } else {
+            GramRows(a.data<float>(), rows, b.data<float>(), others, storage, sums->data(),
+                     context.threads());
+          }
+        });
+  });
+}
+
+template <typename T>
+void CombineBlock(const std::vector<double>& coefficients, const View& x, size_t from,
+                  const View& y, size_t to, size_t storage, bool add, int threads) {
+  std::vector<const T*> rows(from);
+  for (size_t j = 0; j < from; ++j) rows[j] = x.data<T>() + j * storage;
+  CombineRows(rows.data(), from, coefficients.data(), to, y.data<T>(), storage, storage, threads,
+              add);
+}
+
+Napi::Value CombineVectorsJob(const Napi::CallbackInfo& info) {
+  return Guard(info.Env(), [&]() -> Napi::Value {
+    const std::vector<double> coefficients = ToDoubles(info[0], "coefficients");
+    const size_t from = ToRows(info[2], "from");
+    const size_t to = ToRows(info[4], "to");
+    const size_t storage = ToStorage(info[5]);
+    const DType dtype = ToFloatDType(info[6]);
+    const bool add = info[7].ToBoolean();
+    if (coefficients.size() != to * from) {
+      throw Error(Code::kShape, "Expected ", to, " x ", from, " coefficients, got ",
+                  coefficients.size(), ".");
+    }
+    const View x = ToBlock(info[1], "x", from, storage, dtype);
+    const View y = ToBlock(info[3], "y", to, storage, dtype);
+    const size_t bytes = storage * ByteSize(dtype);
+    if (from > 0 && x.buffer == y.buffer && x.offset < y.offset + to * bytes &&
+        y.offset < x.offset + from * bytes) {
+      throw Error(Code::kArgument, "Combinations must not overlap the vectors they are made of.");
+    }
+    return Environment::Of(info.Env())
+        .Submit(ToCall(info[8]), [=](RunContext& context, const auto&) {
+          if (dtype == DType::kF64) {
+            CombineBlock<double>(coefficients, x, from, y, to, storage, add, context.threads());
+          } else {
+            CombineBlock<float>(coefficients, x, from, y, to, storage, add, context.threads());
+          }
+        });
+  });
+}
+
+Napi::Value MultiplyVectorsJob(const Napi::CallbackInfo& info) {
+  return Guard(info.Env(), [&]() -> Napi::Value {
+    const size_t elements = ToStorage(info[3]);
+    const DType dtype = ToFloatDType(info[4]);
+    const bool add = info[5].ToBoolean();
+    const View a = ToBlock(info[0], "a", 1, elements, dtype);
+    const View b = ToBlock(info[1], "b", 1, elements, dtype);
+    const View y = ToBlock(info[2], "y", 1, elements, dtype);
+    return Environment::Of(info.Env())
+        .Submit(ToCall(info[6]), [=](RunContext& context, const auto&) {
+          if (dtype == DType::kF64) {
+            Multiply(a.data<double>(), b.data<double>(), y.data<double>(), elements, add,
+                     context.threads());
+          } else {
+            Multiply(a.data<float>(), b.data<float>(), y.data<float>(), elements, add,
+                     context.threads());
+          }
+        });
+  });
+}
+
 Napi::Value SymmetricEigen(const Napi::CallbackInfo& info) {
   return Guard(info.Env(), [&]() -> Napi::Value {
     const size_t n = ToSize(info[1], "n");
@@ -161,6 +259,9 @@ void InitVectors(Napi::Env env, Napi::Object exports) {
   };
   add("fillProbe", FillProbeJob);
   add("dot", DotJob);
+  add("gram", GramJob);
+  add("combineVectors", CombineVectorsJob);
+  add("multiplyVectors", MultiplyVectorsJob);
   add("symmetricEigen", SymmetricEigen);
   add("copyBandwidth", CopyBandwidthJob);
   add("gemmRate", GemmRateJob);
