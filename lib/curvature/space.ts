@@ -1,7 +1,16 @@
-import { LosscapeError, throwIfAborted } from '../errors.js'
-import type { FloatVector } from '../nn/layout.js'
-import { normals, rademacher } from '../random/index.js'
-import { allocate, type LinearOperator, type Precision } from './operator.js'
+import { defaultBinding } from '../device/device.js'
+import { withSignal } from '../device/native-call.js'
+import { LosscapeError } from '../errors.js'
+import type { NativeBinding, NativeBuffer, NativeToken, NativeView } from '../native.js'
+import type { FloatVector, ParameterLayout } from '../nn/layout.js'
+import {
+  allocate,
+  isNative,
+  type LinearOperator,
+  type Precision,
+  requireVectors,
+  vectorLayout,
+} from './operator.js'
 
 /** Rows of n elements each, in memory of the space that made it. */
 export interface VectorBlock {
@@ -13,7 +22,11 @@ export interface VectorBlock {
 
 /**
  * The linear algebra of block algorithms on vectors that stay where the operator keeps them. Sums
- * run in float64. Blocks belong to the space that made them.
+ * run in float64, in an order that does not depend on the threads. Blocks belong to the space that
+ * made them.
+ *
+ * Calls take effect in the order in which they are made, whether or not their promises are awaited
+ * one by one: making several and awaiting them together saves the way through JavaScript between.
  */
 export interface VectorSpace {
   /** n */
@@ -27,7 +40,7 @@ export interface VectorSpace {
   read(x: VectorBlock, row: number): Promise<FloatVector>
   /** Y = A X row by row; x and y have equally many rows and do not overlap. */
   apply(x: VectorBlock, y: VectorBlock): Promise<void>
-  /** [x.count, y.count] dot products, row-major. */
+  /** [x.count, y.count] dot products, row-major. The longer block belongs in front. */
   gram(x: VectorBlock, y: VectorBlock): Promise<Float64Array>
   /**
    * y_k = [y_k +] Σ_j c[k, j] x_j, with c row-major [y.count, x.count]; x and y do not overlap.
@@ -41,45 +54,59 @@ export interface SpaceOptions {
   readonly signal?: AbortSignal
 }
 
-/** The space in which `operator` works. */
+/**
+ * The space in which `operator` works: vectors lie in device storage, and a product of a native
+ * operator never leaves it. For a user's operator the vectors of a product are copied out and back,
+ * which is small beside what the native sums save.
+ */
 export function spaceOf(operator: LinearOperator, options: SpaceOptions = {}): VectorSpace {
-  return new HostSpace(operator, options.signal)
+  return new DeviceSpace(operator, options.signal)
 }
 
-class HostBlock implements VectorBlock {
+class DeviceBlock implements VectorBlock {
   constructor(
-    readonly data: FloatVector,
-    readonly size: number,
+    readonly buffer: NativeBuffer,
+    /** Bytes. */
+    readonly offset: number,
+    readonly count: number,
+    readonly rowBytes: number,
+    private readonly owner: boolean,
   ) {}
 
-  get count(): number {
-    return this.data.length / this.size
+  get view(): NativeView {
+    return { buffer: this.buffer, offset: this.offset }
   }
 
-  rows(from: number, count: number): HostBlock {
+  rows(from: number, count: number): DeviceBlock {
     if (from < 0 || count < 0 || from + count > this.count) {
       throw new LosscapeError(
         'ERR_RANGE',
         `Rows ${from} to ${from + count} of a block with ${this.count} rows.`,
       )
     }
-    return new HostBlock(
-      this.data.subarray(from * this.size, (from + count) * this.size),
-      this.size,
+    return new DeviceBlock(
+      this.buffer,
+      this.offset + from * this.rowBytes,
+      count,
+      this.rowBytes,
+      false,
     )
   }
 
-  row(i: number): FloatVector {
-    return this.data.subarray(i * this.size, (i + 1) * this.size)
+  dispose(): void {
+    if (this.owner) this.buffer.dispose()
   }
-
-  dispose(): void {}
 }
 
-/** Vectors in JavaScript memory. */
-class HostSpace implements VectorSpace {
+/** Vectors in device storage, padding zero. */
+class DeviceSpace implements VectorSpace {
   readonly size: number
   readonly dtype: Precision
+  private readonly binding: NativeBinding
+  private readonly layout: ParameterLayout
+  private readonly rowBytes: number
+  /** Calls before this one, where products come from JavaScript. */
+  private last: Promise<unknown> = Promise.resolve()
 
   constructor(
     private readonly operator: LinearOperator,
@@ -87,65 +114,115 @@ class HostSpace implements VectorSpace {
   ) {
     this.size = operator.size
     this.dtype = operator.dtype
+    this.binding = isNative(operator) ? operator.device.binding : defaultBinding()
+    this.layout = isNative(operator) ? operator.layout : vectorLayout(operator.size)
+    this.rowBytes = this.layout.storage * (this.dtype === 'f64' ? 8 : 4)
   }
 
-  allocate(count: number): HostBlock {
-    return new HostBlock(allocate(this.dtype, count * this.size), this.size)
+  allocate(count: number): DeviceBlock {
+    const buffer = this.binding.createBuffer(Math.max(1, count) * this.rowBytes)
+    return new DeviceBlock(buffer, 0, count, this.rowBytes, true)
   }
 
-  async fill(
-    x: HostBlock,
-    kind: 'rademacher' | 'normal',
-    seed: number,
-    stream: number,
-  ): Promise<void> {
-    const draw = kind === 'normal' ? normals : rademacher
-    for (let r = 0; r < x.count; r++) draw(seed, stream + r, 0, this.size, x.row(r))
+  fill(x: DeviceBlock, kind: 'rademacher' | 'normal', seed: number, stream: number): Promise<void> {
+    const segments = this.layout.segments()
+    return this.submit(async (token) => {
+      const rows = Array.from({ length: x.count }, (_, r) => {
+        const { view } = x.rows(r, 1)
+        return this.binding.fillProbe(view, this.dtype, segments, kind, seed, stream + r, { token })
+      })
+      await Promise.all(rows)
+    })
   }
 
-  async write(x: HostBlock, row: number, vector: ArrayLike<number>): Promise<void> {
-    x.row(row).set(vector)
+  async write(x: DeviceBlock, row: number, vector: ArrayLike<number>): Promise<void> {
+    requireVectors(vector, this.size, 1, this.dtype)
+    const stored = this.layout.toStorage(vector, allocate(this.dtype, this.layout.storage))
+    const { buffer, offset } = x.rows(row, 1)
+    await this.submit((token) => buffer.write(offset, stored, { token }))
   }
 
-  async read(x: HostBlock, row: number): Promise<FloatVector> {
-    return x.row(row).slice()
+  async read(x: DeviceBlock, row: number): Promise<FloatVector> {
+    const stored = allocate(this.dtype, this.layout.storage)
+    const { buffer, offset } = x.rows(row, 1)
+    await this.submit((token) => buffer.read(offset, stored, { token }))
+    return this.layout.fromStorage(stored, allocate(this.dtype, this.size))
   }
 
-  async apply(x: HostBlock, y: HostBlock): Promise<void> {
-    throwIfAborted(this.signal)
-    y.data.set(await this.operator.matmat(x.data, x.count, { signal: this.signal }))
+  async apply(x: DeviceBlock, y: DeviceBlock): Promise<void> {
+    if (x.count === 0) return
+    const { operator } = this
+    await this.submit((token) =>
+      isNative(operator)
+        ? operator.native.apply(x.view, y.view, x.count, { token })
+        : this.applyInJavaScript(x, y, token),
+    )
   }
 
-  async gram(x: HostBlock, y: HostBlock): Promise<Float64Array> {
-    throwIfAborted(this.signal)
-    const result = new Float64Array(x.count * y.count)
-    for (let i = 0; i < x.count; i++) {
-      for (let j = 0; j < y.count; j++) {
-        const a = x.row(i)
-        const b = y.row(j)
-        let sum = 0
-        for (let e = 0; e < this.size; e++) sum += a[e] * b[e]
-        result[i * y.count + j] = sum
-      }
-    }
+  async gram(x: DeviceBlock, y: DeviceBlock): Promise<Float64Array> {
+    const { storage } = this.layout
+    return this.submit((token) =>
+      this.binding.gram(x.view, x.count, y.view, y.count, storage, this.dtype, { token }),
+    )
+  }
+
+  async combine(c: ArrayLike<number>, x: DeviceBlock, y: DeviceBlock, add = false): Promise<void> {
+    const factors = c instanceof Float64Array ? c : Float64Array.from(c)
+    const { storage } = this.layout
+    await this.submit((token) =>
+      this.binding.combineVectors(
+        factors,
+        ...([x.view, x.count, y.view, y.count, storage, this.dtype, add] as const),
+        { token },
+      ),
+    )
+  }
+
+  async multiply(a: DeviceBlock, b: DeviceBlock, y: DeviceBlock, add = false): Promise<void> {
+    const elements = y.count * this.layout.storage
+    await this.submit((token) =>
+      this.binding.multiplyVectors(a.view, b.view, y.view, elements, this.dtype, add, { token }),
+    )
+  }
+
+  /** The executor keeps the order of native jobs; products in JavaScript wait for those before. */
+  private submit<T>(job: (token: NativeToken) => Promise<T>): Promise<T> {
+    const run = (): Promise<T> => withSignal(this.binding, this.signal, job)
+    if (isNative(this.operator)) return run()
+    const result = this.last.then(run, run)
+    this.last = result.catch(() => {})
     return result
   }
 
-  async combine(c: ArrayLike<number>, x: HostBlock, y: HostBlock, add = false): Promise<void> {
-    throwIfAborted(this.signal)
-    for (let k = 0; k < y.count; k++) {
-      const out = y.row(k)
-      for (let e = 0; e < this.size; e++) {
-        let sum = add ? out[e] : 0
-        for (let j = 0; j < x.count; j++) sum += c[k * x.count + j] * x.data[j * this.size + e]
-        out[e] = sum
-      }
+  private async applyInJavaScript(
+    x: DeviceBlock,
+    y: DeviceBlock,
+    token: NativeToken,
+  ): Promise<void> {
+    const { layout, operator, size, dtype } = this
+    const { storage } = layout
+    const stored = allocate(dtype, x.count * storage)
+    await x.buffer.read(x.offset, stored, { token })
+    const vectors = allocate(dtype, x.count * size)
+    for (let r = 0; r < x.count; r++) {
+      layout.fromStorage(
+        stored.subarray(r * storage, (r + 1) * storage),
+        vectors.subarray(r * size, (r + 1) * size),
+      )
     }
-  }
-
-  async multiply(a: HostBlock, b: HostBlock, y: HostBlock, add = false): Promise<void> {
-    for (let e = 0; e < y.data.length; e++) {
-      y.data[e] = (add ? y.data[e] : 0) + a.data[e] * b.data[e]
+    const products = await operator.matmat(vectors, x.count, { signal: this.signal })
+    if (products.length !== vectors.length) {
+      throw new LosscapeError(
+        'ERR_OPERATOR',
+        `The operator returned ${products.length} elements for ${x.count} vectors of n = ${size}.`,
+      )
     }
+    for (let r = 0; r < x.count; r++) {
+      layout.toStorage(
+        products.subarray(r * size, (r + 1) * size),
+        stored.subarray(r * storage, (r + 1) * storage),
+      )
+    }
+    await y.buffer.write(y.offset, stored, { token })
   }
 }
