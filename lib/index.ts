@@ -87,6 +87,20 @@ export type {
 } from './curvature/description.js'
 export type { DrawOptions } from './curvature/draws.js'
 export { denseOperator, operatorFrom, type ProductFunction } from './curvature/operators.js'
+export { finiteDifference, type GradientFunction } from './curvature/finite-difference.js'
+export { type InverseOptions, inverse } from './curvature/inverse.js'
+export type { WrappedOperator } from './curvature/wrap.js'
+export {
+  masked,
+  negated,
+  preconditioned,
+  type RankOneTerm,
+  type SumTerm,
+  scaled,
+  shifted,
+  squared,
+  summed,
+} from './curvature/wrappers.js'
 export { checkOperator, type OperatorCheck } from './curvature/check.js'
 export type { DeviceOperator } from './curvature/native-operator.js'
 export type { LinearOperator, Precision, ProductOptions } from './curvature/operator.js'

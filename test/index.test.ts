@@ -12,6 +12,8 @@ it('exports what is documented, and nothing by accident', () => {
       // curvature
       ...['hessian', 'gaussNewton', 'remainder', 'operatorFrom', 'denseOperator', 'checkOperator'],
       ...['fisher', 'fisherMonteCarlo', 'empiricalFisher', 'gradientCovariance'],
+      ...['shifted', 'scaled', 'negated', 'squared', 'summed', 'masked', 'preconditioned'],
+      ...['inverse', 'finiteDifference'],
       ...['lanczos', 'slq', 'hutchinsonTrace', 'denseMatrix', 'exactSpectrum', 'tridiagonalEigen'],
       ...['density', 'symmetricLogDensity', 'cumulative', 'cumulativeBand', 'wasserstein1'],
       ...['functional', 'functionals', 'wassersteinBound'],

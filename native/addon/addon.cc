@@ -13,7 +13,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
     losscape::ChooseBlasCore();
     for (auto init : {losscape::InitBuffer, losscape::InitInfo, losscape::InitExecutable,
                       losscape::InitOperator, losscape::InitLanczos, losscape::InitTrainer,
-                      losscape::InitVectors}) {
+                      losscape::InitVectors, losscape::InitWrappedOperator}) {
       init(env, exports);
     }
   });

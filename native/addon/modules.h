@@ -12,5 +12,6 @@ void InitLanczos(Napi::Env env, Napi::Object exports);
 void InitOperator(Napi::Env env, Napi::Object exports);
 void InitTrainer(Napi::Env env, Napi::Object exports);
 void InitVectors(Napi::Env env, Napi::Object exports);
+void InitWrappedOperator(Napi::Env env, Napi::Object exports);
 
 }  // namespace losscape
