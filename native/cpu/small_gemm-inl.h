@@ -45,6 +45,31 @@ constexpr int kTallRows = 6;
 // A packed panel of b, kDepth by two vectors, fills half of a 32 KiB L1 cache or less with AVX2.
 constexpr int64_t kDepth = 256;
 
+// The first `count` elements, zeros behind them; reads nothing else.
+template <class D, typename T = hn::TFromD<D>>
+HWY_INLINE hn::Vec<D> LoadFirst(D d, const T* from, int64_t count) {
+#if HWY_TARGET <= HWY_AVX2
+  return hn::MaskedLoad(hn::FirstN(d, static_cast<size_t>(count)), d, from);
+#else
+  // Without masked loads Highway reads the whole vector.
+  HWY_ALIGN T line[HWY_MAX_BYTES / sizeof(T)] = {};
+  for (int64_t j = 0; j < count; ++j) line[j] = from[j];
+  return hn::Load(d, line);
+#endif
+}
+
+// Writes the first `count` elements and nothing else.
+template <class D, typename T = hn::TFromD<D>>
+HWY_INLINE void StoreFirst(hn::Vec<D> v, D d, T* to, int64_t count) {
+#if HWY_TARGET <= HWY_AVX2
+  hn::BlendedStore(v, hn::FirstN(d, static_cast<size_t>(count)), d, to);
+#else
+  HWY_ALIGN T line[HWY_MAX_BYTES / sizeof(T)] = {};
+  hn::Store(v, d, line);
+  for (int64_t j = 0; j < count; ++j) to[j] = line[j];
+#endif
+}
+
 // panel [depth, kVectors * lanes]: columns column .. of rows k .. of op(b), zeros behind `width`.
 template <int kVectors, class D, typename T = hn::TFromD<D>>
 void PackPanel(D d, const T* b, bool transB, int64_t ldb, int64_t k, int64_t depth, int64_t column,
@@ -68,16 +93,70 @@ void PackPanel(D d, const T* b, bool transB, int64_t ldb, int64_t k, int64_t dep
     for (int64_t v = 0; v < whole; ++v) {
       hn::Store(hn::LoadU(d, from + v * lanes), d, to + v * lanes);
     }
-    for (int64_t j = whole * lanes; j < width; ++j) to[j] = from[j];
-    for (int64_t j = width; j < stride; ++j) to[j] = T{0};
+    for (int64_t v = whole; v < kVectors; ++v) {
+      const int64_t left = std::max<int64_t>(0, width - v * lanes);
+      hn::Store(LoadFirst(d, from + v * lanes, left), d, to + v * lanes);
+    }
   }
 }
+
+// How the rows of a panel are stored whose last vector may be partial. Masked stores are slow
+// before AVX-512: a whole vector that ends where the row ends writes some elements of the vector
+// before it a second time.
+template <int kVectors, class D, typename T = hn::TFromD<D>>
+class RowStore {
+ public:
+  using V = hn::Vec<D>;
+  using TI = hwy::MakeSigned<T>;
+
+  RowStore(D d, int64_t width)
+      : d_(d), lanes_(static_cast<int64_t>(hn::Lanes(d))), left_(width - (kVectors - 1) * lanes_) {
+    TI rotation[HWY_MAX_BYTES / sizeof(T)];
+    for (int64_t i = 0; i < lanes_; ++i) rotation[i] = static_cast<TI>((i + left_) % lanes_);
+    rotation_ = hn::SetTableIndices(d, rotation);
+    first_ = hn::FirstN(d, static_cast<size_t>(left_));
+  }
+
+  HWY_INLINE void operator()(const V (&sum)[kVectors], T* HWY_RESTRICT y, bool accumulate) const {
+    V tail = sum[kVectors - 1];
+    if (left_ == lanes_ || (kOverlap && kVectors > 1)) {
+      T* const last = y + (kVectors - 2) * lanes_ + left_;
+      if (kVectors > 1 && left_ != lanes_) {
+        tail = hn::TableLookupLanes(
+            hn::IfThenElse(first_, tail, sum[kVectors > 1 ? kVectors - 2 : 0]), rotation_);
+      }
+      if (accumulate) tail = hn::Add(tail, hn::LoadU(d_, last));
+      StoreWhole(sum, y, accumulate);
+      hn::StoreU(tail, d_, last);
+      return;
+    }
+    T* const last = y + (kVectors - 1) * lanes_;
+    StoreWhole(sum, y, accumulate);
+    StoreFirst(accumulate ? hn::Add(tail, LoadFirst(d_, last, left_)) : tail, d_, last, left_);
+  }
+
+ private:
+  static constexpr bool kOverlap = HWY_TARGET > HWY_AVX3&& HWY_TARGET != HWY_SCALAR;
+
+  HWY_INLINE void StoreWhole(const V (&sum)[kVectors], T* HWY_RESTRICT y, bool accumulate) const {
+    for (int v = 0; v + 1 < kVectors; ++v) {
+      T* to = y + v * lanes_;
+      hn::StoreU(accumulate ? hn::Add(sum[v], hn::LoadU(d_, to)) : sum[v], d_, to);
+    }
+  }
+
+  D d_;
+  int64_t lanes_;
+  int64_t left_;  // elements of the last vector
+  decltype(hn::SetTableIndices(D(), static_cast<const TI*>(nullptr))) rotation_;
+  hn::Mask<D> first_;
+};
 
 // y [kRows, width] (+)= a panel over `depth`. a (i, p) is a[i * lda + p], or a[p * lda + i].
 template <int kRows, int kVectors, bool kTransA, class D, typename T = hn::TFromD<D>>
 HWY_NOINLINE void Micro(D d, int64_t depth, const T* HWY_RESTRICT a, int64_t lda,
-                        const T* HWY_RESTRICT panel, T* HWY_RESTRICT y, int64_t ldy, int64_t width,
-                        bool accumulate) {
+                        const T* HWY_RESTRICT panel, T* HWY_RESTRICT y, int64_t ldy,
+                        const RowStore<kVectors, D>& store, bool accumulate) {
   using V = hn::Vec<D>;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   V sum[kRows][kVectors];
@@ -94,29 +173,16 @@ HWY_NOINLINE void Micro(D d, int64_t depth, const T* HWY_RESTRICT a, int64_t lda
     }
     a += kTransA ? lda : 1;
   }
-  if (width == kVectors * lanes) {
-    for (int i = 0; i < kRows; ++i) {
-      for (int v = 0; v < kVectors; ++v) {
-        T* to = y + i * ldy + v * lanes;
-        hn::StoreU(accumulate ? hn::Add(sum[i][v], hn::LoadU(d, to)) : sum[i][v], d, to);
-      }
-    }
-    return;
-  }
-  HWY_ALIGN T line[kVectors * HWY_MAX_BYTES / sizeof(T)] = {};
-  for (int i = 0; i < kRows; ++i) {
-    for (int v = 0; v < kVectors; ++v) hn::Store(sum[i][v], d, line + v * lanes);
-    T* to = y + i * ldy;
-    for (int64_t j = 0; j < width; ++j) to[j] = accumulate ? to[j] + line[j] : line[j];
-  }
+  for (int i = 0; i < kRows; ++i) store(sum[i], y + i * ldy, accumulate);
 }
 
 template <int kRows, int kVectors, bool kTransA, class D, typename T = hn::TFromD<D>>
 HWY_INLINE int64_t Rows(D d, int64_t row, int64_t end, int64_t depth, const T* a, int64_t lda,
-                        const T* panel, T* y, int64_t ldy, int64_t width, bool accumulate) {
+                        const T* panel, T* y, int64_t ldy, const RowStore<kVectors, D>& store,
+                        bool accumulate) {
   for (; row + kRows <= end; row += kRows) {
     Micro<kRows, kVectors, kTransA>(d, depth, kTransA ? a + row : a + row * lda, lda, panel,
-                                    y + row * ldy, ldy, width, accumulate);
+                                    y + row * ldy, ldy, store, accumulate);
   }
   return row;
 }
@@ -125,16 +191,17 @@ template <int kVectors, bool kTransA, class D, typename T = hn::TFromD<D>>
 void PanelRows(D d, const GemmBlock& block, int64_t depth, const T* a, int64_t lda, const T* panel,
                T* y, int64_t ldy, int64_t width, bool accumulate) {
   constexpr int kRows = kVectors == 1 ? 12 : kTallRows;
+  const RowStore<kVectors, D> store(d, width);
   int64_t row = block.rowBegin;
   const int64_t end = block.rowEnd;
   row =
-      Rows<kRows, kVectors, kTransA>(d, row, end, depth, a, lda, panel, y, ldy, width, accumulate);
+      Rows<kRows, kVectors, kTransA>(d, row, end, depth, a, lda, panel, y, ldy, store, accumulate);
   if constexpr (kRows > 6) {
-    row = Rows<6, kVectors, kTransA>(d, row, end, depth, a, lda, panel, y, ldy, width, accumulate);
+    row = Rows<6, kVectors, kTransA>(d, row, end, depth, a, lda, panel, y, ldy, store, accumulate);
   }
-  row = Rows<4, kVectors, kTransA>(d, row, end, depth, a, lda, panel, y, ldy, width, accumulate);
-  row = Rows<2, kVectors, kTransA>(d, row, end, depth, a, lda, panel, y, ldy, width, accumulate);
-  Rows<1, kVectors, kTransA>(d, row, end, depth, a, lda, panel, y, ldy, width, accumulate);
+  row = Rows<4, kVectors, kTransA>(d, row, end, depth, a, lda, panel, y, ldy, store, accumulate);
+  row = Rows<2, kVectors, kTransA>(d, row, end, depth, a, lda, panel, y, ldy, store, accumulate);
+  Rows<1, kVectors, kTransA>(d, row, end, depth, a, lda, panel, y, ldy, store, accumulate);
 }
 
 template <int kVectors, class D, typename T = hn::TFromD<D>>
