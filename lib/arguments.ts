@@ -17,7 +17,7 @@ const isBig = (value: unknown): boolean =>
   value instanceof BigInt64Array || value instanceof BigUint64Array
 
 /** Lists of anything but big integers; what they hold is for the reader of the elements. */
-const isVector = (value: unknown): boolean =>
+export const isVector = (value: unknown): boolean =>
   isObject(value) &&
   Number.isSafeInteger(value.length) &&
   Number(value.length) >= 0 &&
@@ -25,7 +25,7 @@ const isVector = (value: unknown): boolean =>
 
 const isTyped = (value: unknown): boolean => ArrayBuffer.isView(value) && isVector(value)
 
-const isShape = (value: unknown): boolean =>
+export const isShape = (value: unknown): boolean =>
   Array.isArray(value) && value.every((d) => Number.isSafeInteger(d) && d >= 1)
 
 const isLayout = (layout: unknown): boolean =>
@@ -41,7 +41,7 @@ function isSet(set: unknown): boolean {
     isShape(set.targetShape) &&
     isTyped(set.inputs) &&
     isTyped(set.targets) &&
-    (set.classes === null || typeof set.classes === 'number') &&
+    (set.classes === null || COUNT.is(set.classes as never)) &&
     Array.isArray(mean) &&
     Array.isArray(std)
   )
@@ -49,6 +49,7 @@ function isSet(set: unknown): boolean {
 
 const VECTOR: Kind = { what: 'an array of numbers', is: isVector }
 const FUNCTION: Kind = { what: 'a function', is: (f) => typeof f === 'function' }
+const OBJECT: Kind = { what: 'an object', is: isObject }
 const LIST: Kind = { what: 'an array', is: Array.isArray }
 const TEXT: Kind = { what: 'a string', is: (text) => typeof text === 'string' }
 const SHAPE: Kind = { what: 'a list of positive integers', is: isShape }
@@ -124,9 +125,9 @@ const ARGUMENTS = {
   start: VECTOR,
   matrix: VECTOR,
   indices: VECTOR,
-  thresholds: VECTOR,
-  diagonal: VECTOR,
-  offDiagonal: VECTOR,
+  t: VECTOR,
+  alpha: VECTOR,
+  beta: VECTOR,
   selected: LIST,
   inputs: LIST,
   argumentTypes: LIST,
@@ -134,6 +135,10 @@ const ARGUMENTS = {
   shape: SHAPE,
   size: COUNT,
   count: COUNT,
+  tangents: COUNT,
+  maxSteps: COUNT,
+  probes: COUNT,
+  steps: COUNT,
   samples: {
     what: 'an iterable of samples',
     is: (samples: Iterable<unknown> & AsyncIterable<unknown>) =>
@@ -151,7 +156,13 @@ const ARGUMENTS = {
   pattern: TEXT,
   measure: MEASURE,
   other: MEASURE,
-  resume: { what: 'an object', is: isObject },
+  resume: OBJECT,
+  checkpoint: OBJECT,
+  data: OBJECT,
+  training: OBJECT,
+  optimizer: OBJECT,
+  options: OBJECT,
+  array: OBJECT,
 } satisfies Record<string, { what: string; is: (value: never) => boolean }>
 
 export type ArgumentName = keyof typeof ARGUMENTS
@@ -187,7 +198,7 @@ export function requireOptionKinds(where: string, options: Fields): void {
 
 /** Options that mean the same in every function. */
 const OPTIONS: ReadonlySet<string> = new Set<ArgumentName>([
-  ...(['signal', 'seed', 'precision', 'dtype', 'test', 'set', 'start', 'resume'] as const),
+  ...(['signal', 'seed', 'precision', 'dtype', 'start', 'resume'] as const),
 ])
 
 /** `WHERE expected NAME to be WHAT, got GOT.` */

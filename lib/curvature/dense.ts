@@ -1,6 +1,8 @@
+import { requireArguments } from '../arguments.js'
 import { defaultBinding } from '../device/device.js'
 import { withSignal } from '../device/native-call.js'
 import { LosscapeError } from '../errors.js'
+import { requireOptions } from '../options.js'
 import { allocate, isNative, type LinearOperator, type ProductOptions } from './operator.js'
 
 /** Largest n for which the dense path is offered: 3.2 GB of float64. */
@@ -24,6 +26,8 @@ export async function denseMatrix(
   operator: LinearOperator,
   options: ProductOptions = {},
 ): Promise<DenseMatrix> {
+  requireArguments('denseMatrix()', { operator })
+  requireOptions('denseMatrix()', options, ['signal', 'onProgress'])
   const n = operator.size
   if (n > MAX_DENSE) {
     throw new LosscapeError(
@@ -73,10 +77,12 @@ export async function exactSpectrum(
   operator: LinearOperator,
   options: ProductOptions & { vectors?: boolean } = {},
 ): Promise<ExactSpectrum> {
-  const { matrix, size, asymmetry } = await denseMatrix(operator, options)
+  requireOptions('exactSpectrum()', options, ['vectors', 'signal', 'onProgress'])
+  const { vectors: wanted = false, ...hooks } = options
+  const { matrix, size, asymmetry } = await denseMatrix(operator, hooks)
   const binding = isNative(operator) ? operator.device.binding : defaultBinding()
   const { values, vectors } = await withSignal(binding, options.signal, (token) =>
-    binding.symmetricEigen(matrix, size, options.vectors ?? false, { token }),
+    binding.symmetricEigen(matrix, size, Boolean(wanted), { token }),
   )
   return { values, vectors, asymmetry }
 }

@@ -1,3 +1,4 @@
+import { requireArguments } from '../arguments.js'
 import { LosscapeError } from '../errors.js'
 
 /**
@@ -28,6 +29,7 @@ export const NEGLIGIBLE_WEIGHT = 1e-30
  */
 export function cumulative(measure: SpectralMeasure, t: ArrayLike<number>): Float64Array {
   checkMeasure(measure)
+  requireArguments('cumulative()', { t })
   return steps(measure, t)
 }
 
@@ -40,6 +42,7 @@ export function cumulativeBand(
   t: ArrayLike<number>,
 ): { values: Float64Array; standardErrors: Float64Array } {
   checkMeasure(measure)
+  requireArguments('cumulativeBand()', { t })
   const perProbe = measure.nodes.map((row, p) =>
     steps({ nodes: [row], weights: [measure.weights[p]] }, t),
   )
@@ -65,9 +68,7 @@ export function functional(
   n: number,
 ): Estimate {
   checkMeasure(measure)
-  if (typeof f !== 'function') {
-    throw new LosscapeError('ERR_ARGUMENT', `functional() expected a function, got ${String(f)}.`)
-  }
+  requireArguments('functional()', { f })
   requireSize(n)
   return meanAndError(probeSums(measure, f).map((sum) => n * sum))
 }
@@ -77,6 +78,8 @@ export function functional(
  * {@link cumulative}), in units of the eigenvalue.
  */
 export function wasserstein1(a: SpectralMeasure, b: SpectralMeasure): number {
+  checkMeasure(a)
+  checkMeasure(b)
   const points = [...a.nodes, ...b.nodes].flatMap((row) => Array.from(row)).sort((x, y) => x - y)
   const fa = cumulative(a, points)
   const fb = cumulative(b, points)

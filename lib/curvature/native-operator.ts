@@ -3,6 +3,7 @@ import { withSignal } from '../device/native-call.js'
 import { LosscapeError } from '../errors.js'
 import type { NativeBuffer, NativeOperator } from '../native.js'
 import type { FloatVector, ParameterLayout } from '../nn/layout.js'
+import { requireOptions } from '../options.js'
 import type { OperatorDescription } from './description.js'
 import {
   allocate,
@@ -55,6 +56,7 @@ export class DeviceOperator implements NativeLinearOperator {
   ): Promise<FloatVector> {
     if (this.disposed) throw new LosscapeError('ERR_DISPOSED', 'The operator has been disposed.')
     requireVectors(vs, this.size, count, this.dtype)
+    requireOptions('A product', options, ['signal', 'onProgress'])
     const { storage } = this.layout
     const staged = allocate(this.dtype, storage * count)
     for (let r = 0; r < count; r++) {

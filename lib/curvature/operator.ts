@@ -1,3 +1,4 @@
+import { requireArguments } from '../arguments.js'
 import type { Device } from '../device/device.js'
 import { LosscapeError } from '../errors.js'
 import type { NativeOperator } from '../native.js'
@@ -64,8 +65,9 @@ export function requireVectors(
   count: number,
   dtype: Precision = 'f64',
 ): void {
-  if (!Number.isInteger(count) || count < 1) {
-    throw new LosscapeError('ERR_ARGUMENT', `Expected at least one vector, got ${count}.`)
+  requireArguments('A product', { vs })
+  if (!Number.isSafeInteger(count) || count < 1) {
+    throw new LosscapeError('ERR_ARGUMENT', `Expected at least one vector, got ${String(count)}.`)
   }
   if (vs.length !== size * count) {
     throw new LosscapeError(
@@ -85,6 +87,6 @@ export function oneOf<T extends string>(name: string, value: T, known: readonly 
   if (known.includes(value)) return value
   throw new LosscapeError(
     'ERR_ARGUMENT',
-    `${name} must be one of ${known.join(', ')}; got '${value}'.`,
+    `${name} must be one of ${known.join(', ')}; got '${String(value)}'.`,
   )
 }

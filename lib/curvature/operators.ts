@@ -1,6 +1,8 @@
+import { requireArguments } from '../arguments.js'
 import type { Device } from '../device/device.js'
 import { LosscapeError, throwIfAborted } from '../errors.js'
 import type { FloatVector } from '../nn/layout.js'
+import { requireOptions } from '../options.js'
 import { DeviceOperator } from './native-operator.js'
 import {
   allocate,
@@ -31,10 +33,10 @@ export function operatorFrom(
   size: number,
   options: { dtype?: Precision; adjoint?: ProductFunction } = {},
 ): LinearOperator {
+  requireArguments('operatorFrom()', { product, size })
+  requireOptions('operatorFrom()', options, ['dtype', 'adjoint'])
   const { dtype = 'f64', adjoint } = options
-  if (!Number.isInteger(size) || size < 1) {
-    throw new LosscapeError('ERR_ARGUMENT', `An operator needs a positive size, got ${size}.`)
-  }
+  if (adjoint !== undefined) requireArguments('operatorFrom()', { adjoint })
   const run = async (
     f: ProductFunction,
     v: ArrayLike<number>,
@@ -90,6 +92,8 @@ export function denseOperator(
   matrix: ArrayLike<number>,
   options: { dtype?: Precision } = {},
 ): DeviceOperator {
+  requireArguments('denseOperator()', { device, matrix })
+  requireOptions('denseOperator()', options, ['dtype'])
   const size = Math.round(Math.sqrt(matrix.length))
   if (size < 1 || size * size !== matrix.length) {
     throw new LosscapeError('ERR_SHAPE', `A square matrix has n² elements, got ${matrix.length}.`)

@@ -1,4 +1,4 @@
-import { LosscapeError } from '../errors.js'
+import { requireArguments } from '../arguments.js'
 import { requireOptions } from '../options.js'
 import { checkOnce } from './check.js'
 import { openLanczos } from './lanczos-run.js'
@@ -55,10 +55,13 @@ export interface SlqResult {
  * @throws ERR_ARGUMENT, ERR_OPERATOR, ERR_ABORTED
  */
 export async function slq(operator: LinearOperator, options: SlqOptions = {}): Promise<SlqResult> {
+  requireArguments('slq()', { operator })
   requireOptions('slq()', options, [
     ...(['probes', 'steps', 'seed', 'reorthogonalize', 'check', 'resume', 'onProbe'] as const),
     ...(['signal', 'onProgress'] as const),
   ])
+  const { resume } = options
+  if (resume !== undefined) requireArguments('slq({ resume })', { measure: resume })
   if (options.check ?? true) await checkOnce(operator, options.signal)
   const probes = positiveInteger('probes', options.probes ?? 10)
   const steps = Math.min(operator.size, positiveInteger('steps', options.steps ?? 80))
@@ -116,9 +119,7 @@ async function oneProbe(
   }
 }
 
-function positiveInteger(name: string, value: number): number {
-  if (!Number.isInteger(value) || value < 1) {
-    throw new LosscapeError('ERR_ARGUMENT', `${name} must be a positive integer, got ${value}.`)
-  }
+function positiveInteger(name: 'probes' | 'steps', value: number): number {
+  requireArguments('slq()', { [name]: value })
   return value
 }

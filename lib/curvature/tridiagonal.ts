@@ -1,4 +1,6 @@
+import { requireArguments } from '../arguments.js'
 import { LosscapeError } from '../errors.js'
+import { requireOptions } from '../options.js'
 
 /** Which rows of the eigenvector matrix S (column i belongs to value i) are computed. */
 export type TridiagonalVectors = 'none' | 'ends' | 'full'
@@ -40,6 +42,8 @@ export function tridiagonalEigen(
   beta: Float64Array,
   options: { vectors?: TridiagonalVectors } = {},
 ): TridiagonalEigen {
+  requireArguments('tridiagonalEigen()', { alpha, beta })
+  requireOptions('tridiagonalEigen()', options, ['vectors'])
   const m = alpha.length
   const mode = options.vectors ?? 'ends'
   if (beta.length < m - 1) {

@@ -1,4 +1,6 @@
+import { argumentError, isVector, requireArguments } from '../arguments.js'
 import { LosscapeError, throwIfAborted } from '../errors.js'
+import { requireOptions } from '../options.js'
 import {
   type DataSet,
   elements,
@@ -48,7 +50,15 @@ type TargetSource = TargetArray | Uint8Array | Integers | readonly number[] | Ro
  * const xor = fromArrays([[0, 0], [0, 1], [1, 0], [1, 1]], Int32Array.of(0, 1, 1, 0))
  */
 export function fromArrays(x: InputSource, y: TargetSource, options: ArrayOptions = {}): DataSet {
+  requireOptions('fromArrays()', options, ARRAY_OPTIONS)
   const name = options.name ?? 'arrays'
+  if (typeof name !== 'string') throw argumentError('fromArrays()', 'name', 'a string', name)
+  for (const key of ['shape', 'targetShape'] as const) {
+    const shape = options[key]
+    if (shape !== undefined && !Array.isArray(shape)) {
+      throw argumentError('fromArrays()', key, 'a list of positive integers', shape)
+    }
+  }
   const inputs = toInputs(name, x)
   const target = toTargets(name, y, options)
   const size = target.targets.length / elements(target.targetShape)
@@ -56,7 +66,7 @@ export function fromArrays(x: InputSource, y: TargetSource, options: ArrayOption
   if (inputs.length === 0 || target.targets.length === 0) {
     throw new LosscapeError('ERR_ARGUMENT', `${name}: a data set needs at least one sample.`)
   }
-  if (!Number.isInteger(size) || size * elements(shape) !== inputs.length) {
+  if (![size, ...shape].every(Number.isInteger) || size * elements(shape) !== inputs.length) {
     throw new LosscapeError(
       'ERR_SHAPE',
       `${name}: inputs and targets disagree: ${inputs.length} input numbers of shape ` +
@@ -76,6 +86,10 @@ export function fromArrays(x: InputSource, y: TargetSource, options: ArrayOption
   return withNormalization(validate(set), options.normalization ?? 'none')
 }
 
+const ARRAY_OPTIONS = [
+  ...(['shape', 'classes', 'classNames', 'targetShape', 'name', 'normalization'] as const),
+] as const satisfies readonly (keyof ArrayOptions)[]
+
 /** Options of {@link fromIterable}. */
 export interface IterableOptions extends ArrayOptions {
   /** Takes only the first `limit` samples and closes the iterable. */
@@ -92,6 +106,8 @@ export async function fromIterable(
   samples: AsyncIterable<Sample> | Iterable<Sample>,
   options: IterableOptions = {},
 ): Promise<DataSet> {
+  requireArguments('fromIterable()', { samples })
+  requireOptions('fromIterable()', options, [...ARRAY_OPTIONS, 'limit', 'signal'])
   const { limit = Number.POSITIVE_INFINITY, signal, ...rest } = options
   const name = options.name ?? 'iterable'
   const inputs: Float32Array[] = []
@@ -101,6 +117,12 @@ export async function fromIterable(
   if (limit > 0) {
     for await (const sample of samples) {
       throwIfAborted(signal)
+      if (
+        !isVector(sample?.input) ||
+        !(typeof sample.target === 'number' || isVector(sample.target))
+      ) {
+        throw argumentError(name, `sample ${inputs.length}`, '{ input, target }', sample)
+      }
       const input = Float32Array.from(sample.input)
       const target = typeof sample.target === 'number' ? [sample.target] : sample.target
       if (targetLength < 0) targetLength = target.length
@@ -134,6 +156,8 @@ function isRows(values: InputSource | TargetSource): values is Rows {
 }
 
 function flatten(name: string, rows: Rows): Float32Array {
+  const wrong = rows.findIndex((row) => !isVector(row))
+  if (wrong >= 0) throw argumentError(name, `row ${wrong}`, 'an array of numbers', rows[wrong])
   const width = rows[0].length
   const flat = new Float32Array(rows.length * width)
   rows.forEach((row, i) => {
@@ -171,6 +195,7 @@ function toTargets(
   y: TargetSource,
   options: ArrayOptions,
 ): Pick<DataSet, 'targets' | 'targetShape' | 'classes'> {
+  if (!isVector(y)) throw argumentError(name, 'targets', 'an array of numbers', y)
   const isInteger =
     ArrayBuffer.isView(y) && !(y instanceof Float32Array || y instanceof Float64Array)
   if (options.classes !== undefined && options.targetShape?.length) {

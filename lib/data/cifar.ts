@@ -1,7 +1,9 @@
 import { join } from 'node:path'
+import { requireArguments } from '../arguments.js'
 import { LosscapeError } from '../errors.js'
 import { formatError } from '../files/errors.js'
 import { type ReadOptions, readBytes } from '../files/read.js'
+import { requireOptions } from '../options.js'
 import { type DataSet, type Normalization, validate } from './dataset.js'
 import { findFile, listFolder } from './folder.js'
 import type { Split } from './mnist.js'
@@ -53,6 +55,8 @@ export async function readCifar(
   split: Split,
   options: CifarOptions = {},
 ): Promise<DataSet> {
+  requireArguments('readCifar()', { path: folder })
+  requireOptions('readCifar()', options, ['kind', 'limit', 'signal', 'maxBytes'])
   const { kind = 'cifar10', limit = Number.POSITIVE_INFINITY, ...read } = options
   const labelBytes = kind === 'cifar10' ? 1 : 2
   const classes = kind === 'cifar10' ? 10 : 100

@@ -1,7 +1,9 @@
 import { setImmediate } from 'node:timers/promises'
+import { requireArguments } from '../arguments.js'
 import { LosscapeError, throwIfAborted } from '../errors.js'
 import { formatError } from '../files/errors.js'
 import { type ReadOptions, readBytes } from '../files/read.js'
+import { requireOptions } from '../options.js'
 import { type DataSet, IDENTITY, validate } from './dataset.js'
 
 /** Options of {@link readCsv}. */
@@ -37,6 +39,10 @@ const SLICE = 2000
  * number, quotes out of place); ERR_NOT_FINITE; ERR_ARGUMENT (unknown column, no sample).
  */
 export async function readCsv(path: string, options: CsvOptions = {}): Promise<DataSet> {
+  requireArguments('readCsv()', { path })
+  requireOptions('readCsv()', options, [
+    ...(['label', 'header', 'delimiter', 'task', 'signal', 'maxBytes'] as const),
+  ])
   const { label = -1, header = 'auto', delimiter = ',', task = 'auto' } = options
   if (delimiter.length !== 1 || /["\r\n]/.test(delimiter)) {
     throw new LosscapeError('ERR_ARGUMENT', `delimiter must be one character; got '${delimiter}'.`)

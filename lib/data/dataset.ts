@@ -1,3 +1,4 @@
+import { argumentError, requireArguments } from '../arguments.js'
 import { LosscapeError } from '../errors.js'
 
 /** Storage of samples; Uint8Array means pixels. */
@@ -49,6 +50,7 @@ export function elements(shape: readonly number[]): number {
  * one for a grey image [h, w] and for scalars.
  */
 export function channelCount(shape: readonly number[]): number {
+  requireArguments('channelCount()', { shape })
   return shape.length === 1 || shape.length >= 3 ? shape[0] : 1
 }
 
@@ -64,6 +66,7 @@ export function inputScale(inputs: InputArray): number {
  * ERR_NOT_FINITE, each naming the first sample at fault. Cost: one pass over the set.
  */
 export function validate(set: DataSet): DataSet {
+  requireArguments('validate()', { set })
   const { name, size, shape, targetShape, inputs, targets, classes } = set
   if (!Number.isInteger(size) || size < 1) {
     throw new LosscapeError(
@@ -159,6 +162,9 @@ export function checkNormalization(
   normalization: Normalization,
   shape: readonly number[],
 ): void {
+  if (!Array.isArray(normalization?.mean) || !Array.isArray(normalization.std)) {
+    throw argumentError(name, 'normalization', '{ mean: [..], std: [..] }', normalization)
+  }
   const { mean, std } = normalization
   const channels = channelCount(shape)
   const fits = (length: number) => length === 1 || length === channels

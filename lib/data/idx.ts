@@ -1,3 +1,4 @@
+import { requireArguments } from '../arguments.js'
 import { formatError } from '../files/errors.js'
 import { type ReadOptions, readBytes } from '../files/read.js'
 import { elements } from './dataset.js'
@@ -17,6 +18,7 @@ const BYTES: Readonly<Record<number, number>> = { 8: 1, 9: 1, 11: 2, 12: 4, 13: 
  * Throws ERR_IO, ERR_FORMAT (wrong magic, lengths that lie, truncated, trailing bytes), ERR_ABORTED.
  */
 export async function readIdx(path: string, options: ReadOptions = {}): Promise<IdxArray> {
+  requireArguments('readIdx()', { path })
   const bytes = await readBytes(path, options, (head) => {
     const header = parseHeader(path, head)
     return header && header.begin + elements(header.shape) * BYTES[header.type]

@@ -1,5 +1,7 @@
+import { requireArguments } from '../arguments.js'
 import { LosscapeError, throwIfAborted } from '../errors.js'
 import type { ReadOptions } from '../files/read.js'
+import { requireOptions } from '../options.js'
 import { readCifar } from './cifar.js'
 import { readCsv } from './csv.js'
 import type { DataSet } from './dataset.js'
@@ -85,6 +87,10 @@ export function kinds(): string[] {
  * const set = await load('mnist:data/mnist', { split: 'test', limit: 1000 })
  */
 export async function load(spec: string, options: LoadOptions = {}): Promise<DataSet> {
+  requireArguments('load()', { spec })
+  requireOptions('load()', options, [
+    ...(['split', 'limit', 'normalization', 'signal', 'maxBytes'] as const),
+  ])
   const { split = 'train', limit, normalization = 'default', signal, maxBytes } = options
   throwIfAborted(signal)
   const parsed = parseSpec(spec)

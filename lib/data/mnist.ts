@@ -1,6 +1,8 @@
 import { basename } from 'node:path'
+import { requireArguments } from '../arguments.js'
 import { formatError } from '../files/errors.js'
 import type { ReadOptions } from '../files/read.js'
+import { requireOptions } from '../options.js'
 import { type DataSet, IDENTITY, type Normalization, validate } from './dataset.js'
 import { findFile, withPath } from './folder.js'
 import { readIdx } from './idx.js'
@@ -43,6 +45,8 @@ export async function readMnist(
   split: Split,
   options: MnistOptions = {},
 ): Promise<DataSet> {
+  requireArguments('readMnist()', { path: folder })
+  requireOptions('readMnist()', options, ['kind', 'signal', 'maxBytes'])
   const { kind = 'mnist', ...read } = options
   const imagePath = await findFile(folder, fileNames(split, 'images', 3))
   const labelPath = await findFile(folder, fileNames(split, 'labels', 1))

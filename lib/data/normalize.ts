@@ -1,3 +1,4 @@
+import { argumentError, requireArguments } from '../arguments.js'
 import { LosscapeError } from '../errors.js'
 import {
   channelCount,
@@ -18,6 +19,7 @@ export type NormalizationChoice = 'none' | 'standardize' | Normalization
  * Two passes in float64.
  */
 export function statistics(set: DataSet): Normalization {
+  requireArguments('statistics()', { set })
   const channels = channelCount(set.shape)
   const stride = elements(set.shape)
   const inner = stride / channels
@@ -47,6 +49,7 @@ export function statistics(set: DataSet): Normalization {
 
 /** The set with another normalization; inputs are shared, not copied. Throws ERR_ARGUMENT. */
 export function withNormalization(set: DataSet, choice: NormalizationChoice): DataSet {
+  requireArguments('withNormalization()', { set })
   const normalization =
     choice === 'none' ? IDENTITY : choice === 'standardize' ? statistics(set) : choice
   checkNormalization(set.name, normalization, set.shape)
@@ -76,6 +79,10 @@ export function normalizedInputs(
   indices?: ArrayLike<number>,
   out?: Float32Array | Float64Array,
 ): Float32Array | Float64Array {
+  requireArguments('normalizedInputs()', { set, ...(indices !== undefined && { indices }) })
+  if (out !== undefined && !isFloats(out)) {
+    throw argumentError('normalizedInputs()', 'out', 'a Float32Array or Float64Array', out)
+  }
   const stride = elements(set.shape)
   const channels = channelCount(set.shape)
   const inner = stride / channels
@@ -108,11 +115,15 @@ export function normalizedInputs(
   return target
 }
 
+const isFloats = (out: unknown): boolean =>
+  out instanceof Float32Array || out instanceof Float64Array
+
 /**
  * Labels as rows of a matrix [N, C]: 1 in the label's column, or 1 - smoothing with smoothing / C
  * spread over all. Throws ERR_ARGUMENT for a regression set.
  */
 export function oneHot(set: DataSet, smoothing = 0): Float32Array {
+  requireArguments('oneHot()', { set })
   if (set.classes === null) {
     throw new LosscapeError('ERR_ARGUMENT', `${set.name}: oneHot needs class labels.`)
   }

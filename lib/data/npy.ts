@@ -1,3 +1,4 @@
+import { argumentError, requireArguments } from '../arguments.js'
 import { LosscapeError } from '../errors.js'
 import { writeFileAtomic } from '../files/atomic.js'
 import { formatError } from '../files/errors.js'
@@ -46,6 +47,7 @@ const LITTLE_ENDIAN_HOST = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1
  * Throws ERR_IO, ERR_FORMAT (among others for object arrays: pickles are never loaded), ERR_ABORTED.
  */
 export async function readNpy(path: string, options: ReadOptions = {}): Promise<NpyArray> {
+  requireArguments('readNpy()', { path })
   const bytes = await readBytes(path, options, (head) => {
     const header = parseHeader(path, head)
     return header && header.begin + elements(header.shape) * header.bytes
@@ -81,11 +83,13 @@ export function decodeNpy(bytes: Uint8Array, path = 'npy data'): NpyArray {
  * Throws ERR_SHAPE when the shape does not fit the data, ERR_IO.
  */
 export async function writeNpy(path: string, array: NpyArray): Promise<void> {
+  requireArguments('writeNpy()', { path, array })
   await writeFileAtomic(path, encodeNpy(array))
 }
 
 /** The bytes that {@link writeNpy} writes. */
 export function encodeNpy({ shape, data }: NpyArray): Uint8Array {
+  if (!ArrayBuffer.isView(data)) throw argumentError('writeNpy()', 'data', 'a typed array', data)
   if (elements(shape) !== data.length) {
     throw new LosscapeError('ERR_SHAPE', `Shape [${shape}] does not fit ${data.length} elements.`)
   }

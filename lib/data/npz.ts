@@ -1,3 +1,4 @@
+import { requireArguments } from '../arguments.js'
 import { withPath } from './folder.js'
 import { decodeNpy, type NpyArray } from './npy.js'
 import { readZip, type ZipOptions } from './zip.js'
@@ -10,6 +11,7 @@ export async function readNpz(
   path: string,
   options: ZipOptions = {},
 ): Promise<Map<string, NpyArray>> {
+  requireArguments('readNpz()', { path })
   const { filter, ...limits } = options
   const entries = await readZip(path, {
     ...limits,

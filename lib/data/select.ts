@@ -1,4 +1,6 @@
+import { argumentError, requireArguments } from '../arguments.js'
 import { LosscapeError } from '../errors.js'
+import { requireOptions } from '../options.js'
 import type { Word64 } from '../random/index.js'
 import { integers, permutation, stream } from '../random/index.js'
 import { type DataSet, elements } from './dataset.js'
@@ -21,6 +23,13 @@ export interface SubsetOptions {
  * left keeps everything. Throws ERR_ARGUMENT, ERR_RANGE, and ERR_ARGUMENT when nothing is left.
  */
 export function subset(set: DataSet, options: SubsetOptions): DataSet {
+  requireArguments('subset()', { set })
+  requireOptions('subset()', options, ['indices', 'classes', 'fraction', 'limit', 'seed'])
+  const { indices, classes: labels } = options
+  if (indices !== undefined) requireArguments('subset()', { indices })
+  if (labels !== undefined && !Array.isArray(labels)) {
+    throw argumentError('subset()', 'classes', 'a list of labels', labels)
+  }
   let kept = options.indices
     ? Array.from(options.indices, (i) => checkIndex(set, i))
     : Array.from({ length: set.size }, (_, i) => i)
@@ -55,6 +64,7 @@ export function subset(set: DataSet, options: SubsetOptions): DataSet {
  * first part, the rest in the second, both in file order.
  */
 export function split(set: DataSet, fraction: number, seed: Word64): [DataSet, DataSet] {
+  requireArguments('split()', { set, seed })
   const size = Math.round(checkFraction(fraction) * set.size)
   if (size < 1 || size >= set.size) {
     throw new LosscapeError(
@@ -71,6 +81,7 @@ export function split(set: DataSet, fraction: number, seed: Word64): [DataSet, D
  * evenly from the other C - 1 classes. Inputs are shared with `set`. Throws ERR_ARGUMENT.
  */
 export function labelNoise(set: DataSet, fraction: number, seed: Word64): DataSet {
+  requireArguments('labelNoise()', { set, seed })
   if (set.classes === null || set.classes < 2) {
     throw new LosscapeError('ERR_ARGUMENT', `${set.name}: label noise needs two classes or more.`)
   }
@@ -90,6 +101,8 @@ export function labelNoise(set: DataSet, fraction: number, seed: Word64): DataSe
 
 /** The samples `indices` of a set, copied, in that order. */
 export function take(set: DataSet, indices: ArrayLike<number>): DataSet {
+  requireArguments('take()', { set, indices })
+  for (let k = 0; k < indices.length; k++) checkIndex(set, indices[k])
   const pick = <T extends DataSet['inputs'] | DataSet['targets']>(from: T, stride: number): T => {
     const Type = from.constructor as new (length: number) => T
     const to = new Type(indices.length * stride)
@@ -122,5 +135,8 @@ function checkFraction(fraction: number): number {
 
 function checkIndex(set: DataSet, i: number): number {
   if (Number.isInteger(i) && i >= 0 && i < set.size) return i
-  throw new LosscapeError('ERR_RANGE', `${set.name}: sample ${i} is outside 0 ... ${set.size - 1}.`)
+  throw new LosscapeError(
+    'ERR_RANGE',
+    `${set.name}: sample ${String(i)} is outside 0 ... ${set.size - 1}.`,
+  )
 }

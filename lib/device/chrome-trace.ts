@@ -1,3 +1,4 @@
+import { argumentError, requireArguments } from '../arguments.js'
 import type { OperationProfile } from '../native.js'
 
 /** A complete event of the Chrome trace format; times in microseconds. */
@@ -18,6 +19,11 @@ export function chromeTrace(profile: readonly OperationProfile[]): {
   traceEvents: TraceEvent[]
   displayTimeUnit: 'ms'
 } {
+  requireArguments('chromeTrace()', { profile })
+  const wrong = profile.find((entry) => !(entry?.milliseconds >= 0))
+  if (wrong !== undefined || profile.includes(wrong as never)) {
+    throw argumentError('chromeTrace()', 'an entry', '{ name, milliseconds, calls }', wrong)
+  }
   let ts = 0
   const traceEvents = profile.map(({ name, milliseconds }): TraceEvent => {
     const dur = milliseconds * 1000

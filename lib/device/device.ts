@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import { argumentError } from '../arguments.js'
 import { LosscapeError } from '../errors.js'
 import type {
   CompileOptions,
@@ -101,6 +102,7 @@ export class Device {
 export async function open(options: OpenOptions = {}): Promise<Device> {
   requireOptions('open()', options, ['device', 'threads', 'memoryLimit'])
   const { device = 'auto', threads, memoryLimit } = options
+  if (typeof device !== 'string') throw argumentError('open()', 'device', 'a string', device)
   if (/^cuda(:\d+)?$/.test(device)) {
     throw new LosscapeError(
       'ERR_DEVICE',

@@ -1,5 +1,7 @@
+import { argumentError, isVector, requireArguments } from '../arguments.js'
 import { LosscapeError } from '../errors.js'
 import type { NativeBuffer, NumericArray, OperationProfile } from '../native.js'
+import { requireOptions } from '../options.js'
 import { runDtype } from '../program/encode.js'
 import { lower } from '../program/passes/index.js'
 import { formatProgram } from '../program/print.js'
@@ -52,8 +54,9 @@ export class Executable {
    * (Float32Array or Float64Array by the precision, Int32Array, Uint8Array). Runs may overlap.
    *
    * @param options.anomaly check every operation's result for NaN (slow)
-   * @throws ERR_SHAPE, ERR_DISPOSED, ERR_ABORTED; with `anomaly` ERR_NOT_FINITE naming the first
-   * operation that made a NaN
+   * @throws ERR_SHAPE; ERR_RANGE for a number that an integer input cannot hold, naming input and
+   * element; ERR_DISPOSED, ERR_ABORTED; with `anomaly` ERR_NOT_FINITE naming the first operation
+   * that made a NaN
    */
   async run(
     inputs: readonly ArrayLike<number>[],
@@ -90,6 +93,8 @@ export class Executable {
     options: { signal?: AbortSignal; anomaly?: boolean; profile?: boolean },
   ): Promise<{ results: NumericArray[]; profile?: OperationProfile[] }> {
     if (this.disposed) throw new LosscapeError('ERR_DISPOSED', 'The executable has been disposed.')
+    requireArguments('run()', { inputs })
+    requireOptions('run()', options, ['signal', 'anomaly', 'profile'])
     const { signal, anomaly, profile } = options
     const arrays = this.typedInputs(inputs)
     const results = this.program.outputs.map((value) =>
@@ -150,6 +155,8 @@ export function compile(
   program: Program,
   options: ExecutableOptions = {},
 ): Executable {
+  requireArguments('compile()', { device, program })
+  requireOptions('compile()', options, ['precision'])
   verify(program)
   return new Executable(device, program, options.precision ?? 'f32')
 }
@@ -169,15 +176,38 @@ function typedInput(
   precision: 'f32' | 'f64',
 ): NumericArray {
   const size = elements(value.shape)
+  if (!isVector(input)) {
+    throw argumentError('run()', `input ${index}`, 'an array of numbers', input)
+  }
   if (input.length !== size) {
     throw new LosscapeError(
       'ERR_SHAPE',
       `Input ${index} is ${formatType(value)}, got ${input.length} elements.`,
     )
   }
-  const array = allocate(runDtype(value.dtype, precision), size)
+  const dtype = runDtype(value.dtype, precision)
+  const array = allocate(dtype, size)
   array.set(input)
+  if (dtype === 'i32' || dtype === 'u8') requireKept(input, array, `Input ${index}`, value)
   return array
+}
+
+/** Integer arrays wrap what does not fit and cut fractions off. */
+function requireKept(
+  input: ArrayLike<number>,
+  stored: NumericArray,
+  name: string,
+  value: Value,
+): void {
+  if (input.constructor === stored.constructor) return
+  for (let i = 0; i < stored.length; i++) {
+    if (stored[i] === input[i]) continue
+    const [least, most] = value.dtype === 'u8' ? [0, 255] : [-(2 ** 31), 2 ** 31 - 1]
+    throw new LosscapeError(
+      'ERR_RANGE',
+      `${name} is ${formatType(value)}: element ${i} must be an integer from ${least} to ${most}, got ${String(input[i])}.`,
+    )
+  }
 }
 
 function allocate(dtype: DType, size: number): NumericArray {

@@ -1,3 +1,4 @@
+import { argumentError } from '../arguments.js'
 import { LosscapeError } from '../errors.js'
 import { elements } from '../program/shape.js'
 import type { Shape } from '../program/types.js'
@@ -54,6 +55,9 @@ function fans(name: string, shape: Shape): { fanIn: number; fanOut: number } {
 
 /** @throws ERR_ARGUMENT for an unknown kind or a scale that is not a non-negative number */
 function requireInit(name: string, init: Initializer): void {
+  if (typeof init !== 'object' || init === null) {
+    throw argumentError(`Parameter '${name}'`, 'init', 'an object with a kind', init)
+  }
   const scale = init.kind === 'normal' ? init.std : init.kind === 'uniform' ? init.bound : 1
   const gain = 'gain' in init ? (init.gain ?? 1) : 1
   if (KINDS.includes(init.kind) && Number.isFinite(scale) && scale >= 0 && Number.isFinite(gain)) {

@@ -1,3 +1,4 @@
+import { requireArguments } from '../arguments.js'
 import { LosscapeError } from '../errors.js'
 import type { SegmentTable } from '../native.js'
 import { elements } from '../program/shape.js'
@@ -61,7 +62,7 @@ export class ParameterLayout {
     if (!entry) {
       throw new LosscapeError(
         'ERR_ARGUMENT',
-        `There is no parameter '${name}'; the parameters are ${this.names.join(', ')}.`,
+        `There is no parameter '${String(name)}'; the parameters are ${this.names.join(', ')}.`,
       )
     }
     return entry
@@ -117,6 +118,7 @@ export class ParameterLayout {
    * @throws ERR_ARGUMENT when nothing matches
    */
   match(pattern: string): string[] {
+    requireArguments('match()', { pattern })
     const tests = pattern.split(',').map((part) => part.trim())
     const include = tests.filter((t) => !t.startsWith('!')).map(globToRegExp)
     const exclude = tests.filter((t) => t.startsWith('!')).map((t) => globToRegExp(t.slice(1)))

@@ -1,3 +1,4 @@
+import { argumentError } from '../arguments.js'
 import type { DataSet } from '../data/dataset.js'
 import { LosscapeError } from '../errors.js'
 import * as ops from '../ops/index.js'
@@ -110,6 +111,9 @@ export function resolveLoss(spec: LossSpec): Loss {
       'ERR_ARGUMENT',
       `Unknown loss '${spec}'; expected one of ${Object.keys(NAMED).join(', ')}.`,
     )
+  }
+  if (typeof spec !== 'object' || spec === null) {
+    throw argumentError('The model', 'loss', 'a name, an object with options, or a Loss', spec)
   }
   if (!('kind' in spec)) return checkedLoss(spec)
   if (spec.kind !== 'cross-entropy') {

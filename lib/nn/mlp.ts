@@ -1,3 +1,4 @@
+import { argumentError, isShape, requireArguments } from '../arguments.js'
 import { LosscapeError } from '../errors.js'
 import * as ops from '../ops/index.js'
 import { requireOptions } from '../options.js'
@@ -56,6 +57,7 @@ export interface MlpOptions {
  * @throws ERR_ARGUMENT for widths that are not positive integers or an unknown activation
  */
 export function mlp(options: MlpOptions): Model {
+  requireArguments('mlp()', { options })
   const {
     hidden,
     classes,
@@ -70,14 +72,17 @@ export function mlp(options: MlpOptions): Model {
     ...(['dropout', 'init'] as const),
   ])
   if (!Array.isArray(hidden)) {
-    throw new LosscapeError('ERR_ARGUMENT', 'mlp() needs hidden: a list of widths, [] for none.')
+    throw argumentError('mlp()', 'hidden', 'a list of widths, [] for none', hidden)
   }
   const input = typeof options.input === 'number' ? [options.input] : options.input
+  if (!Array.isArray(input)) {
+    throw argumentError('mlp()', 'input', 'the shape of a sample, or its features', options.input)
+  }
   const widths = [elements(input), ...hidden, classes]
-  if (widths.some((w) => !Number.isInteger(w) || w < 1)) {
+  if (!isShape([...input, ...widths])) {
     throw new LosscapeError(
       'ERR_ARGUMENT',
-      `An MLP needs positive integer widths, got ${widths.join('-')}.`,
+      `An MLP needs positive integer widths, got ${widths.map(String).join('-')}.`,
     )
   }
   const activate = Object.hasOwn(ACTIVATIONS, activation) ? ACTIVATIONS[activation] : null
@@ -132,7 +137,10 @@ function layerInit(init: MlpInit, fanIn: number): [weight: Initializer, bias: In
     const uniform = { kind: 'uniform', bound: 1 / Math.sqrt(fanIn) } as const
     return [uniform, uniform]
   }
-  if (typeof init === 'object') return [init, init]
+  if (typeof init !== 'string') {
+    if (init?.kind === 'normal') return [init, init]
+    throw argumentError('mlp()', 'init', "a name, or { kind: 'normal', std }", init)
+  }
   const gain = init.startsWith('kaiming') ? Math.SQRT2 : 1
   return [{ kind: init, gain }, { kind: 'zeros' }]
 }

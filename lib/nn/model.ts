@@ -1,4 +1,6 @@
+import { argumentError, isShape, requireArguments } from '../arguments.js'
 import { LosscapeError } from '../errors.js'
+import { requireOptions } from '../options.js'
 import { elements } from '../program/shape.js'
 import type { Tensor } from '../program/tensor.js'
 import type { Shape } from '../program/types.js'
@@ -75,6 +77,7 @@ export class Model {
 
   /** Start vector θ for a seed (default 0). */
   init(seed = 0): Float64Array {
+    requireArguments('init()', { seed })
     return initialParameters(this.parameters, this.layout, seed)
   }
 }
@@ -92,16 +95,24 @@ export class Model {
  * @throws ERR_ARGUMENT for repeated names or shapes that are not positive integers
  */
 export function defineModel(definition: ModelDefinition): Model {
+  requireOptions('define()', definition, [
+    ...(['name', 'input', 'output', 'parameters', 'random', 'apply', 'config'] as const),
+  ])
+  const { name, apply, parameters: tensors } = definition
+  requireArguments('define()', { name, apply })
+  if (!Array.isArray(tensors) || !tensors.every((t) => typeof t?.name === 'string')) {
+    throw argumentError('define()', 'parameters', 'a list of { name, shape, init }', tensors)
+  }
   const shapes: [string, Shape][] = [
     ['input', definition.input],
     ['output', definition.output],
     ...definition.parameters.map(({ name, shape }): [string, Shape] => [name, shape]),
   ]
   for (const [name, shape] of shapes) {
-    if (shape.some((d) => !Number.isInteger(d) || d < 1)) {
+    if (!isShape(shape)) {
       throw new LosscapeError(
         'ERR_ARGUMENT',
-        `'${name}' of model '${definition.name}' has shape [${shape}]; expected positive integers.`,
+        `'${name}' of model '${definition.name}' has shape [${String(shape)}]; expected positive integers.`,
       )
     }
   }

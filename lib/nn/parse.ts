@@ -1,4 +1,6 @@
+import { argumentError, isShape } from '../arguments.js'
 import { LosscapeError } from '../errors.js'
+import { requireOptions } from '../options.js'
 import type { Shape } from '../program/types.js'
 import { type MlpOptions, mlp } from './mlp.js'
 import type { Model } from './model.js'
@@ -43,6 +45,12 @@ const families: Record<string, Family> = {
  * @throws ERR_ARGUMENT for an unknown family, naming the known ones
  */
 export function parseModel(text: string, context: ParseContext = {}): Model {
+  if (typeof text !== 'string') throw argumentError('parse()', 'the model', 'a string', text)
+  requireOptions('parse()', context, ['input', 'options'])
+  const { input } = context
+  if (input !== undefined && !isShape(input)) {
+    throw argumentError('parse()', 'input', 'the shape of a sample', input)
+  }
   const colon = text.indexOf(':')
   const prefix = text.slice(0, Math.max(colon, 0))
   const family = Object.hasOwn(families, prefix) ? families[prefix] : null

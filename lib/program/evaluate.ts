@@ -1,3 +1,4 @@
+import { argumentError, isVector, requireArguments } from '../arguments.js'
 import { LosscapeError } from '../errors.js'
 import { definitionOf } from './registry.js'
 import { elements } from './shape.js'
@@ -11,6 +12,7 @@ import { formatType, type Program } from './types.js'
  * @throws ERR_SHAPE when an input has the wrong length
  */
 export function evaluate(program: Program, inputs: readonly ArrayLike<number>[]): Float64Array[] {
+  requireArguments('evaluateReference()', { program, inputs })
   if (inputs.length !== program.inputs.length) {
     throw new LosscapeError(
       'ERR_SHAPE',
@@ -19,6 +21,9 @@ export function evaluate(program: Program, inputs: readonly ArrayLike<number>[])
   }
   const arrays = new Map<number, Float64Array>()
   for (const [i, value] of program.inputs.entries()) {
+    if (!isVector(inputs[i])) {
+      throw argumentError('evaluateReference()', `input ${i}`, 'an array of numbers', inputs[i])
+    }
     if (inputs[i].length !== elements(value.shape)) {
       throw new LosscapeError(
         'ERR_SHAPE',

@@ -1,3 +1,4 @@
+import { requireArguments } from '../arguments.js'
 import { LosscapeError } from '../errors.js'
 import { definitionOf, type MaybeTensor } from './registry.js'
 import { emit, emitOne, type Tensor, withTrace } from './tensor.js'
@@ -23,6 +24,7 @@ export function zeroLike(value: Value): Tensor {
 
 /** Checks the selection of inputs to differentiate; default: all floating-point inputs. */
 export function selectInputs(program: Program, wrt?: readonly boolean[]): boolean[] {
+  requireArguments('A transform', { program, ...(wrt && { selected: wrt }) })
   const selected = wrt ? [...wrt] : program.inputs.map((value) => isFloat(value.dtype))
   if (selected.length !== program.inputs.length) {
     throw new LosscapeError(

@@ -1,7 +1,9 @@
+import { requireArguments } from '../arguments.js'
 import { type Attribute, formatType, type Operation, type Program, type Value } from './types.js'
 
 /** The text of a program: one line per operation, values numbered in order of appearance. */
 export function formatProgram(program: Program): string {
+  requireArguments('formatProgram()', { program })
   const names = new Map<number, string>()
   const name = (value: Value): string => {
     const known = names.get(value.id)

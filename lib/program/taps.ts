@@ -1,8 +1,10 @@
+import { requireArguments } from '../arguments.js'
 import { LosscapeError } from '../errors.js'
 import type { Program } from './types.js'
 
 /** Names of all taps of a program, cotangents included, in order. */
 export function tapNames(program: Program): string[] {
+  requireArguments('tapNames()', { program })
   return program.operations
     .filter((op) => op.name === 'tap')
     .map((op) => op.attributes.name as string)

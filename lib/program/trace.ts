@@ -1,3 +1,4 @@
+import { argumentError, requireArguments } from '../arguments.js'
 import { LosscapeError } from '../errors.js'
 import { elements, sameShape } from './shape.js'
 import { currentTrace, emit, Tensor, withTrace } from './tensor.js'
@@ -14,6 +15,9 @@ export function toType(argument: ArgumentType): TensorType {
   const type: TensorType = Array.isArray(argument)
     ? { dtype: 'f32', shape: argument }
     : (argument as TensorType)
+  if (typeof type !== 'object' || type === null || !Array.isArray(type.shape)) {
+    throw argumentError('trace()', 'an argument type', 'a shape or { dtype, shape }', argument)
+  }
   if (!DTYPES.includes(type.dtype)) {
     throw new LosscapeError(
       'ERR_DTYPE',
@@ -42,6 +46,7 @@ export function trace(
   argumentTypes: readonly ArgumentType[],
   inputNames?: readonly string[],
 ): Program {
+  requireArguments('trace()', { f, argumentTypes })
   return withTrace((t) => {
     const inputs = argumentTypes.map((type) => t.input(toType(type)))
     return t.finish(outputList(f(...inputs)), inputNames)

@@ -1,3 +1,4 @@
+import { requireArguments } from '../arguments.js'
 import { LosscapeError } from '../errors.js'
 import { formatOperation } from './print.js'
 import { definitionOf } from './registry.js'
@@ -11,6 +12,7 @@ import type { Operation, Program, TensorType, Value } from './types.js'
  * @throws ERR_PROGRAM with the text of the offending operation
  */
 export function verify(program: Program): void {
+  requireArguments('verify()', { program })
   const types = new Map<number, Value>()
   const auxiliary = new Map<number, string>()
   const define = (value: Value, where: string): void => {

@@ -1,3 +1,4 @@
+import { requireArguments } from '../arguments.js'
 import { LosscapeError } from '../errors.js'
 import { definitionOf } from './registry.js'
 import { emit, emitOne, withTrace } from './tensor.js'
@@ -11,8 +12,9 @@ import type { Program } from './types.js'
  * @throws ERR_PROGRAM naming an operation that cannot be mapped; ERR_ARGUMENT for a bad size
  */
 export function vmapProgram(program: Program, batched: readonly boolean[], size: number): Program {
-  if (!Number.isInteger(size) || size < 1) {
-    throw new LosscapeError('ERR_ARGUMENT', `vmap needs a positive size, got ${size}.`)
+  requireArguments('vmapProgram()', { program, selected: batched })
+  if (!Number.isSafeInteger(size) || size < 1) {
+    throw new LosscapeError('ERR_ARGUMENT', `vmap needs a positive size, got ${String(size)}.`)
   }
   if (batched.length !== program.inputs.length) {
     throw new LosscapeError(

@@ -1,3 +1,4 @@
+import { argumentError, requireArguments } from '../arguments.js'
 import { LosscapeError } from '../errors.js'
 import { formatError } from '../files/errors.js'
 import { readSafetensors, writeSafetensors } from '../files/safetensors.js'
@@ -48,7 +49,12 @@ export async function saveCheckpoint(
   model: Model,
   checkpoint: Checkpoint,
 ): Promise<void> {
+  requireArguments('saveCheckpoint()', { path, model, checkpoint })
   const { params, moments, ...state } = checkpoint
+  requireArguments('saveCheckpoint()', { params })
+  if (!Array.isArray(moments)) {
+    throw argumentError('saveCheckpoint()', 'moments', 'a list of vectors', moments)
+  }
   const tensors = namedTensors(model.layout, params, 'params/')
   for (const [k, moment] of moments.entries()) {
     for (const [name, tensor] of namedTensors(model.layout, moment, `moment${k}/`)) {
@@ -64,6 +70,7 @@ export async function saveCheckpoint(
  * missing, extra or of another shape than the model's
  */
 export async function loadCheckpoint(path: string, model: Model): Promise<Checkpoint> {
+  requireArguments('loadCheckpoint()', { path, model })
   const { tensors, metadata } = await readSafetensors(path)
   const state = parseState(path, metadata)
   const prefixes = ['params/', ...Array.from({ length: state.moments }, (_, k) => `moment${k}/`)]

@@ -1,3 +1,4 @@
+import { requireArguments } from '../arguments.js'
 import type { DataSet } from '../data/dataset.js'
 import { type BatchBuffers, chunkSize, uploadBatches } from '../device/batches.js'
 import { compileProgram } from '../device/compile.js'
@@ -8,6 +9,7 @@ import { requireMatch } from '../nn/batch.js'
 import { defaultLoss, type LossSpec, resolveLoss } from '../nn/loss.js'
 import type { Model } from '../nn/model.js'
 import { uploadParameters } from '../nn/upload.js'
+import { requireOptions } from '../options.js'
 import { evaluationProgram } from './program.js'
 
 /** Mean over a data set. */
@@ -47,6 +49,8 @@ export async function evaluate(
   set: DataSet,
   options: EvaluateOptions = {},
 ): Promise<Evaluation> {
+  requireArguments('evaluate()', { device, model, params, set })
+  requireOptions('evaluate()', options, ['loss', 'batch', 'precision', 'onProgress', 'signal'])
   const { precision = 'f32', signal, onProgress } = options
   const theta = uploadParameters(device, model.layout, params, precision)
   try {

@@ -1,3 +1,4 @@
+import { requireArguments } from '../arguments.js'
 import { compileProgram } from '../device/compile.js'
 import type { Device } from '../device/device.js'
 import { withSignal } from '../device/native-call.js'
@@ -6,6 +7,7 @@ import type { NativeBuffer, NativeExecutable } from '../native.js'
 import type { FloatVector } from '../nn/layout.js'
 import type { Model } from '../nn/model.js'
 import { type DeviceParameters, uploadParameters } from '../nn/upload.js'
+import { requireOptions } from '../options.js'
 import { elements } from '../program/shape.js'
 import { checkOption, isCount, isRate } from './check.js'
 import { MicroBatcher } from './micro-batch.js'
@@ -62,6 +64,11 @@ export class Predictor {
     params: ArrayLike<number>,
     options: PredictorOptions = {},
   ) {
+    requireArguments('predictor()', { device, model, params })
+    requireOptions('predictor()', options, [
+      ...(['set', 'normalization', 'pixels', 'precision', 'output', 'maxBatch'] as const),
+      'microBatch',
+    ])
     const { precision = 'f32', output = 'logits', maxBatch = 64, microBatch } = options
     const check = (condition: boolean, what: string, got: unknown): void =>
       checkOption(condition, 'predictor()', what, got)
@@ -92,6 +99,8 @@ export class Predictor {
    * @throws ERR_SHAPE unless x has `inputSize` numbers; ERR_NOT_FINITE; ERR_ABORTED; ERR_DISPOSED
    */
   async predict(x: ArrayLike<number>, options: PredictOptions = {}): Promise<FloatVector> {
+    requireArguments('predict()', { x })
+    requireOptions('predict()', options, ['signal'])
     const { signal } = options
     throwIfAborted(signal)
     this.requireSamples(x, 1)
@@ -115,6 +124,8 @@ export class Predictor {
     xs: ArrayLike<number>,
     options: PredictOptions & { onProgress?: (done: number, total: number) => void } = {},
   ): Promise<FloatVector> {
+    requireArguments('predictMany()', { xs })
+    requireOptions('predictMany()', options, ['signal', 'onProgress'])
     const { signal, onProgress } = options
     throwIfAborted(signal)
     const count = Math.floor(xs.length / this.inputSize)

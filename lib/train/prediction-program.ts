@@ -1,3 +1,4 @@
+import { argumentError, isShape } from '../arguments.js'
 import { checkNormalization, type DataSet, type Normalization } from '../data/dataset.js'
 import { LosscapeError } from '../errors.js'
 import { normalizeBatch } from '../nn/batch.js'
@@ -25,6 +26,7 @@ export type SampleFormat = Pick<DataSet, 'shape' | 'inputs' | 'normalization'>
 /** @throws ERR_SHAPE, ERR_ARGUMENT when the samples or their normalization do not fit */
 export function sampleFormat(model: Model, options: SampleOptions): SampleFormat {
   const { set } = options
+  if (set !== undefined) requireSamplesOf(set)
   const shape = set?.shape ?? model.input
   if (elements(shape) !== elements(model.input)) {
     throw new LosscapeError(
@@ -40,6 +42,12 @@ export function sampleFormat(model: Model, options: SampleOptions): SampleFormat
     inputs: bytes ? new Uint8Array() : new Float32Array(),
     normalization: { mean: [...given.mean], std: [...given.std] },
   }
+}
+
+/** Only these fields of a set are used. */
+function requireSamplesOf(set: NonNullable<SampleOptions['set']>): void {
+  if (isShape(set?.shape) && ArrayBuffer.isView(set.inputs)) return
+  throw argumentError('predictor()', 'set', 'a data set', set)
 }
 
 /** From the parameter tensors and samples x [batch, ..] as they come to the answers. */

@@ -1,6 +1,7 @@
 import { access, readFile, rm } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
+import { requireArguments } from '../arguments.js'
 import type { Normalization } from '../data/dataset.js'
 import { LosscapeError } from '../errors.js'
 import { writeFileAtomic } from '../files/atomic.js'
@@ -11,6 +12,7 @@ import type { FloatVector } from '../nn/layout.js'
 import type { MlpOptions } from '../nn/mlp.js'
 import type { Model } from '../nn/model.js'
 import { parseModel } from '../nn/parse.js'
+import { requireOptions } from '../options.js'
 import { type Checkpoint, loadCheckpoint, saveCheckpoint } from './checkpoint.js'
 import type { MetricsRow } from './metrics.js'
 import { loadModel, saveModel } from './weights.js'
@@ -123,7 +125,10 @@ export class RunFolder {
  * await run.saveParameters(result.params)
  */
 export async function createRun(path: string, options: CreateRunOptions): Promise<RunFolder> {
+  requireArguments('createRun()', { path })
+  requireOptions('createRun()', options, ['model', 'data', 'training', 'seed', 'overwrite'])
   const { model, data, training, seed = 0, overwrite = false } = options
+  requireArguments('createRun()', { model, data, training })
   const config: RunConfig = {
     model: { ...model.config, model: model.name },
     data,
@@ -131,6 +136,7 @@ export async function createRun(path: string, options: CreateRunOptions): Promis
     seed,
     versions: { losscape: packageVersion(), node: process.versions.node },
   }
+  const text = toJson(config)
   const run = new RunFolder(path, config, model)
   const configFile = run.file(FILES.config)
   await makeFolder(path)
@@ -145,7 +151,7 @@ export async function createRun(path: string, options: CreateRunOptions): Promis
       await rm(run.file(name), { force: true })
     }
   }
-  await writeFileAtomic(configFile, `${JSON.stringify(config, null, 2)}\n`)
+  await writeFileAtomic(configFile, text)
   return run
 }
 
@@ -159,6 +165,9 @@ export async function openRun(
   path: string,
   options: { readonly model?: Model } = {},
 ): Promise<RunFolder> {
+  requireArguments('openRun()', { path })
+  requireOptions('openRun()', options, ['model'])
+  if (options.model !== undefined) requireArguments('openRun()', { model: options.model })
   const file = join(path, FILES.config)
   const config = await readConfig(file)
   return new RunFolder(path, config, options.model ?? rebuild(file, config))
@@ -196,6 +205,19 @@ function rebuild(file: string, { model }: RunConfig): Model {
       hint: 'Pass the model itself to openRun() when no string describes it.',
       cause,
     })
+  }
+}
+
+function toJson(config: RunConfig): string {
+  try {
+    return `${JSON.stringify(config, null, 2)}\n`
+  } catch (cause) {
+    const got = cause instanceof Error ? cause.message : String(cause)
+    throw new LosscapeError(
+      'ERR_ARGUMENT',
+      `createRun() expected a configuration that JSON can hold: ${got}.`,
+      { cause },
+    )
   }
 }
 

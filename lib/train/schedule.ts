@@ -71,6 +71,7 @@ export function resolveSchedule(
   stepsPerEpoch: number,
 ): Schedule {
   const full = typeof spec === 'string' ? ({ kind: spec } as ScheduleOptions) : spec
+  check(typeof full === 'object' && full !== null, 'a name or an object', full)
   const { warmup } = full
   const rising = warmup?.steps ?? 0
   check(Number.isInteger(rising) && rising >= 0, 'warmup.steps to be an integer >= 0', rising)

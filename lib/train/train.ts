@@ -1,3 +1,4 @@
+import { requireArguments } from '../arguments.js'
 import type { DataSet } from '../data/dataset.js'
 import type { Device } from '../device/device.js'
 import { LosscapeError, throwIfAborted } from '../errors.js'
@@ -45,7 +46,11 @@ export async function train(
   set: DataSet,
   options: TrainOptions,
 ): Promise<TrainResult> {
+  requireArguments('train()', { device, model, set })
   requireOptions('train()', options, TRAIN_OPTIONS)
+  if (options.test !== undefined) requireArguments('train()', { test: options.test })
+  if (options.params !== undefined) requireArguments('train()', { params: options.params })
+  requireArguments('train()', { optimizer: options.optimizer })
   throwIfAborted(options.signal)
   const plan = resolvePlan(model, set, options)
   const { resume, test } = options

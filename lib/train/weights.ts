@@ -1,3 +1,4 @@
+import { requireArguments } from '../arguments.js'
 import { LosscapeError } from '../errors.js'
 import { formatError } from '../files/errors.js'
 import { decodeBfloat, decodeHalf } from '../files/half.js'
@@ -17,6 +18,7 @@ import type { Model } from '../nn/model.js'
  * @throws ERR_SHAPE unless `params` has n elements; ERR_IO
  */
 export async function saveModel(path: string, model: Model, params: FloatVector): Promise<void> {
+  requireArguments('saveModel()', { path, model, params })
   await writeSafetensors(path, namedTensors(model.layout, params), { model: model.name })
 }
 
@@ -28,6 +30,7 @@ export async function saveModel(path: string, model: Model, params: FloatVector)
  * the model's
  */
 export async function loadModel(path: string, model: Model): Promise<FloatVector> {
+  requireArguments('loadModel()', { path, model })
   const { tensors } = await readSafetensors(path)
   return joinTensors(path, model.layout, tensors, [''])[0]
 }

@@ -1,7 +1,8 @@
+import { requireOptions } from '../../options.js'
 import { stream, uniforms } from '../../random/index.js'
 import type { DataSet } from '../dataset.js'
 import { statistics } from '../normalize.js'
-import { amountOption, integerOption, type SyntheticOptions } from './options.js'
+import { amountOption, integerOption, SYNTHETIC, type SyntheticOptions } from './options.js'
 import { makePoints } from './points.js'
 
 /** Options of {@link blobs}. */
@@ -21,6 +22,7 @@ export interface BlobOptions extends SyntheticOptions {
  * Throws ERR_ARGUMENT.
  */
 export function blobs(options: BlobOptions = {}): DataSet {
+  requireOptions('blobs()', options, [...SYNTHETIC, 'classes', 'dim', 'std'])
   const { seed = 0, split = 'train' } = options
   const classes = integerOption('classes', options.classes ?? 5)
   const dim = integerOption('dim', options.dim ?? 10)

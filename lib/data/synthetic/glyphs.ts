@@ -1,8 +1,9 @@
 import { setImmediate } from 'node:timers/promises'
 import { throwIfAborted } from '../../errors.js'
+import { requireOptions } from '../../options.js'
 import { stream, words } from '../../random/index.js'
 import { type DataSet, type Normalization, validate } from '../dataset.js'
-import { amountOption, integerOption, type SyntheticOptions } from './options.js'
+import { amountOption, integerOption, SYNTHETIC, type SyntheticOptions } from './options.js'
 import { splitSize } from './points.js'
 
 /** Options of {@link glyphs}. */
@@ -105,6 +106,7 @@ export const GLYPHS_NORMALIZATION: Normalization = { mean: [0.5027], std: [0.242
  * Throws ERR_ARGUMENT, ERR_ABORTED.
  */
 export async function glyphs(options: GlyphOptions = {}): Promise<DataSet> {
+  requireOptions('glyphs()', options, [...SYNTHETIC, 'noise', 'inverted', 'signal'])
   const { seed = 0, split = 'train', signal } = options
   const noise = amountOption('noise', options.noise ?? 24)
   const inverted = amountOption('inverted', options.inverted ?? 0.5)

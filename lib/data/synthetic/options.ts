@@ -13,6 +13,9 @@ export interface SyntheticOptions {
   split?: 'train' | 'test'
 }
 
+/** The names of {@link SyntheticOptions}; `signal` is what `load()` hands to every set. */
+export const SYNTHETIC = ['n', 'test', 'seed', 'split'] as const
+
 /** Throws ERR_ARGUMENT unless `value` is an integer of at least `least`. */
 export function integerOption(what: string, value: number, least = 1): number {
   if (Number.isSafeInteger(value) && value >= least) return value

@@ -1,7 +1,8 @@
+import { requireOptions } from '../../options.js'
 import { unitCircle } from '../../random/elementary.js'
 import { uniforms } from '../../random/index.js'
 import type { DataSet } from '../dataset.js'
-import { amountOption, integerOption, type SyntheticOptions } from './options.js'
+import { amountOption, integerOption, SYNTHETIC, type SyntheticOptions } from './options.js'
 import { makePoints, splitSize, splitStream } from './points.js'
 
 /** Options of {@link circles} and {@link moons}. */
@@ -26,6 +27,7 @@ export interface SpiralOptions extends PlanarOptions {
 
 /** Two concentric circles in the plane: radius 1 is class 0, `factor` class 1. Default n 1000. */
 export function circles(options: CircleOptions = {}): DataSet {
+  requireOptions('circles()', options, [...SYNTHETIC, 'noise', 'factor'])
   const factor = amountOption('factor', options.factor ?? 0.5)
   return planar('circles', 2, options, 0.1, (label, u, out) => {
     const radius = label === 0 ? 1 : factor
@@ -40,6 +42,7 @@ export function circles(options: CircleOptions = {}): DataSet {
  * (1, 0.5), radius 1. Default n 1000.
  */
 export function moons(options: PlanarOptions = {}): DataSet {
+  requireOptions('moons()', options, [...SYNTHETIC, 'noise'])
   return planar('moons', 2, options, 0.1, (label, u, out) => {
     const [c, s] = unitCircle(u / 2)
     out[0] = label === 0 ? c : 1 - c
@@ -49,6 +52,7 @@ export function moons(options: PlanarOptions = {}): DataSet {
 
 /** Archimedean spirals from the origin to radius 1, one arm a class. Default n 1000, noise 0.02. */
 export function spirals(options: SpiralOptions = {}): DataSet {
+  requireOptions('spirals()', options, [...SYNTHETIC, 'noise', 'classes', 'turns'])
   const classes = integerOption('classes', options.classes ?? 2)
   const turns = amountOption('turns', options.turns ?? 1.5)
   return planar('spirals', classes, options, 0.02, (label, u, out) => {

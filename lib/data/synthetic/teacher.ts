@@ -1,7 +1,8 @@
 import { LosscapeError } from '../../errors.js'
+import { requireOptions } from '../../options.js'
 import { normals, stream } from '../../random/index.js'
 import { type DataSet, IDENTITY, validate } from '../dataset.js'
-import { amountOption, integerOption, type SyntheticOptions } from './options.js'
+import { amountOption, integerOption, SYNTHETIC, type SyntheticOptions } from './options.js'
 import { splitSize, splitStream } from './points.js'
 
 /** Options of {@link teacher}. */
@@ -27,6 +28,10 @@ export interface TeacherOptions extends SyntheticOptions {
  * Throws ERR_ARGUMENT.
  */
 export function teacher(options: TeacherOptions = {}): DataSet {
+  requireOptions('teacher()', options, [
+    ...SYNTHETIC,
+    ...(['dim', 'width', 'classes', 'outputs', 'noise'] as const),
+  ])
   const { seed = 0, split = 'train' } = options
   const dim = integerOption('dim', options.dim ?? 10)
   const width = integerOption('width', options.width ?? 20)

@@ -1,3 +1,4 @@
+import { requireArguments } from '../../arguments.js'
 import type { Program } from '../types.js'
 import { accumulateProducts } from './accumulate.js'
 import { eliminateCommon } from './common.js'
@@ -8,6 +9,7 @@ import { stripMarkers } from './strip.js'
 
 /** Passes that leave a program differentiable: folding, common subexpressions, dead code. */
 export function simplify(program: Program): Program {
+  requireArguments('simplify()', { program })
   // Folding reads operands through what it has already rewritten; the second round sees what
   // common subexpressions brought together.
   const once = eliminateDead(eliminateCommon(fold(program)))
