@@ -86,6 +86,10 @@ export type {
   StatisticsMode,
 } from './curvature/description.js'
 export type { DrawOptions } from './curvature/draws.js'
+export {
+  type GaussNewtonDiagonalOptions,
+  gaussNewtonDiagonal,
+} from './curvature/gauss-newton-diagonal.js'
 export { denseOperator, operatorFrom, type ProductFunction } from './curvature/operators.js'
 export { finiteDifference, type GradientFunction } from './curvature/finite-difference.js'
 export { type InverseOptions, inverse } from './curvature/inverse.js'

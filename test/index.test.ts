@@ -12,6 +12,7 @@ it('exports what is documented, and nothing by accident', () => {
       // curvature
       ...['hessian', 'gaussNewton', 'remainder', 'operatorFrom', 'denseOperator', 'checkOperator'],
       ...['fisher', 'fisherMonteCarlo', 'empiricalFisher', 'gradientCovariance'],
+      'gaussNewtonDiagonal',
       ...['shifted', 'scaled', 'negated', 'squared', 'summed', 'masked', 'preconditioned'],
       ...['inverse', 'finiteDifference'],
       ...['lanczos', 'slq', 'hutchinsonTrace', 'denseMatrix', 'exactSpectrum', 'tridiagonalEigen'],

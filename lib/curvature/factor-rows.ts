@@ -13,41 +13,120 @@ import { isFloat, type Operation, type Program, type Value } from '../program/ty
  */
 export function factorRows(program: Program, input: number): Program {
   const source = simplify(stripMarkers(program))
+  const rows = scaledRows(source, input)
   return simplify(
     trace((...args) => {
       const c = args[input]
-      // Values that are diag(c) X: the tensors X.
-      const unscaled = new Map<number, Tensor>([[source.inputs[input].id, ops.onesLike(c)]])
+      // Of values that are diag(c) X: the tensors X.
+      const unscaled = new Environment()
       const values = new Environment()
       values.set(source.inputs, args)
-      const dependent = new Set<number>([source.inputs[input].id])
-
-      const whole = (value: Value): Tensor => {
-        const x = unscaled.get(value.id)
-        if (!x) return values.get(value)
-        const column = ops.reshape(c, [c.shape[0], ...value.shape.slice(1).map(() => 1)])
-        return ops.mul(x, ops.broadcastTo(column, value.shape))
-      }
+      unscaled.set([source.inputs[input]], [ops.onesLike(c)])
+      const whole = (value: Value): Tensor =>
+        rows.has(value.id)
+          ? ops.mul(unscaled.get(value), column(c, value.shape))
+          : values.get(value)
       for (const op of source.operations) {
-        const depends = op.inputs.map((value) => dependent.has(value.id))
-        if (!depends.some(Boolean)) {
-          values.set(op.outputs, emit(op.name, values.all(op.inputs), op.attributes))
-          continue
-        }
-        for (const value of op.outputs) dependent.add(value.id)
-        const scaled = op.inputs.map((value) => unscaled.has(value.id))
-        const proven = depends.every((is, i) => !is || scaled[i])
-        if (proven && actsOnRows(op, scaled, c.shape[0], source)) {
-          const inputs = op.inputs.map((value) => unscaled.get(value.id) ?? values.get(value))
-          const [result] = emit(op.name, inputs, op.attributes)
-          unscaled.set(op.outputs[0].id, result)
-        } else {
-          values.set(op.outputs, emit(op.name, op.inputs.map(whole), op.attributes))
-        }
+        const scaled = rows.has(op.outputs[0].id)
+        const inputs = scaled
+          ? op.inputs.map((value) => (rows.has(value.id) ? unscaled : values).get(value))
+          : op.inputs.map(whole)
+        const target = scaled ? unscaled : values
+        target.set(op.outputs, emit(op.name, inputs, op.attributes))
       }
       return source.outputs.map(whole)
     }, source.inputs),
   )
+}
+
+/**
+ * Σ_i c_i h_i² of a program that computes Σ_i c_i h_i, element by element: squares of per-sample
+ * gradients without these, since (Δᵀ A)'s terms δ_i a_iᵀ have the squares δ_i² (a_i²)ᵀ. null where
+ * an output is not a single sum over samples (a parameter that is used twice).
+ */
+export function squareRows(program: Program, input: number): Program | null {
+  const source = simplify(stripMarkers(program))
+  const rows = scaledRows(source, input)
+  const dependent = dependentOn(source, input)
+  let exact = source.outputs.every((value) => dependent.has(value.id) && !rows.has(value.id))
+  const result = trace((...args) => {
+    const c = args[input]
+    const values = new Environment()
+    values.set(source.inputs, args)
+    values.set([source.inputs[input]], [ops.onesLike(c)])
+    for (const op of source.operations) {
+      const summed = dependent.has(op.outputs[0].id) && !rows.has(op.outputs[0].id)
+      const inputs = values.all(op.inputs)
+      const squared = summed ? squares(op, inputs, rows, dependent, c) : null
+      if (summed && !squared) exact = false
+      values.set(op.outputs, squared ? [squared] : emit(op.name, inputs, op.attributes))
+    }
+    return values.all(source.outputs)
+  }, source.inputs)
+  return exact ? simplify(result) : null
+}
+
+/** The squares of a sum over samples, from X where diag(c) X is summed, or from squares. */
+function squares(
+  op: Operation,
+  inputs: readonly Tensor[],
+  rows: ReadonlySet<number>,
+  dependent: ReadonlySet<number>,
+  c: Tensor,
+): Tensor | null {
+  const scaled = op.inputs.map((value) => rows.has(value.id))
+  const summed = op.inputs.map((value, i) => dependent.has(value.id) && !scaled[i])
+  const square = (x: Tensor): Tensor => ops.mul(x, x)
+  const { name, attributes } = op
+  if (summed.some(Boolean)) {
+    if (name === 'neg') return inputs[0]
+    if (name === 'reshape' || name === 'transpose') return emit(name, inputs, attributes)[0]
+    if (name === 'mul' && !(summed[0] && summed[1])) {
+      return ops.mul(inputs[summed[0] ? 0 : 1], square(inputs[summed[0] ? 1 : 0]))
+    }
+    return null
+  }
+  if (name === 'reduce' && attributes.kind === 'sum') {
+    const others = (attributes.axes as readonly number[]).filter((axis) => axis !== 0)
+    const each = others.length > 0 ? ops.sum(inputs[0], others) : inputs[0]
+    return ops.sum(ops.mul(square(each), column(c, each.shape)), [0])
+  }
+  if (name !== 'matmul' || op.outputs[0].shape.length !== 2 || (scaled[0] && scaled[1])) return null
+  const contracted = scaled[0] ? attributes.transA === 1 : attributes.transB === 0
+  if (!contracted) return null
+  const factors = inputs.map((x, i) =>
+    scaled[i] ? ops.mul(square(x), column(c, x.shape)) : square(x),
+  )
+  return emit('matmul', factors, attributes)[0]
+}
+
+/** c [B] along the first axis of a shape. */
+function column(c: Tensor, shape: readonly number[]): Tensor {
+  return ops.broadcastTo(ops.reshape(c, [c.shape[0], ...shape.slice(1).map(() => 1)]), shape)
+}
+
+function dependentOn(program: Program, input: number): Set<number> {
+  const dependent = new Set([program.inputs[input].id])
+  for (const op of program.operations) {
+    if (!op.inputs.some((value) => dependent.has(value.id))) continue
+    for (const value of op.outputs) dependent.add(value.id)
+  }
+  return dependent
+}
+
+/** Ids of the values that are diag(c) X with X free of c, as far as that can be proven. */
+function scaledRows(program: Program, input: number): ReadonlySet<number> {
+  const dependent = dependentOn(program, input)
+  const rows = new Set([program.inputs[input].id])
+  for (const op of program.operations) {
+    const depends = op.inputs.map((value) => dependent.has(value.id))
+    const scaled = op.inputs.map((value) => rows.has(value.id))
+    const proven = depends.some(Boolean) && depends.every((is, i) => !is || scaled[i])
+    if (proven && actsOnRows(op, scaled, program.inputs[input].shape[0], program)) {
+      rows.add(op.outputs[0].id)
+    }
+  }
+  return rows
 }
 
 /** True only where op(.., diag(c) X, ..) = diag(c) op(.., X, ..), row by row of the first axis. */

@@ -1,3 +1,4 @@
+import { argumentError, requireArguments } from '../arguments.js'
 import type { DataSet } from '../data/dataset.js'
 import { planChunks, uploadBatches } from '../device/batches.js'
 import { compileProgram } from '../device/compile.js'
@@ -17,8 +18,8 @@ import type { Model } from '../nn/model.js'
 import { parameterViews, uploadParameters } from '../nn/upload.js'
 import { requireOptions } from '../options.js'
 import type { Linearized } from '../program/linearize.js'
-import { simplify } from '../program/passes/index.js'
 import { vmapProgram } from '../program/vmap.js'
+import { dataSum } from './data-sum.js'
 import {
   type OperatorDescription,
   type SampleSelection,
@@ -115,6 +116,7 @@ export function networkOperator(
   whole: DataSet,
   options: CurvatureOptions & DrawOptions,
 ): DeviceOperator {
+  requireArguments(`${kind} operator`, { device, model, params, set: whole })
   const isDrawn = kind === 'fisher-monte-carlo'
   requireOptions(`${kind} operator`, options, [
     ...(['loss', 'batch', 'precision', 'params', 'samples', 'statistics', 'weightDecay'] as const),
@@ -135,6 +137,7 @@ export function networkOperator(
   }
   const block = selectBlock(model, options.params)
   const tangents = options.tangents ?? 16
+  requireArguments(`${kind} operator`, { tangents })
   const resultBytes = block.layout.storage * tangents * (precision === 'f64' ? 8 : 4)
   const plan = planChunks(options.batch ?? 1024, set.size, device.threads, resultBytes)
   const batch = plan.rows
@@ -214,22 +217,9 @@ function meanGradient(
   run: Pick<SpecOptions, 'precision' | 'sideBySide'>,
 ): NativeBuffer {
   const program = gradientProgram(setting)
-  const linear = simplify({ ...program, outputs: program.outputs.slice(1) })
-  const empty = { inputs: linear.inputs, operations: [], outputs: [] }
-  const split: Linearized = {
-    primal: empty,
-    linear,
-    inputs: linear.inputs.map((_, index) => ({ kind: 'input', index })),
-    kept: [],
-  }
-  const native = device.binding.createOperator(
-    operatorSpec(device, split, layout, inputs, {
-      ...run,
-      scale: 1 / setting.set.size,
-      keepBytes: 0,
-      tangents: 1,
-    }),
-  )
+  const gradient = { ...program, outputs: program.outputs.slice(1) }
+  const scale = 1 / setting.set.size
+  const native = dataSum(device, gradient, layout, inputs, { ...run, scale })
   // NaN until the gradient is there: if its job fails, no product passes for a result.
   const unknown = allocate(run.precision, layout.storage).fill(Number.NaN)
   const mean = device.binding.createBuffer(unknown.byteLength)
@@ -250,12 +240,16 @@ function decayOf({ weightDecay = 0 }: CurvatureOptions): number {
   return weightDecay
 }
 
-function selectBlock(
+/** The block of a selection of parameters. Throws ERR_ARGUMENT. */
+export function selectBlock(
   model: Model,
   params: string | readonly string[] | undefined,
 ): { selected: boolean[]; layout: ParameterLayout } {
   const { layout } = model
   if (params === undefined) return { selected: layout.names.map(() => true), layout }
+  if (typeof params !== 'string' && !Array.isArray(params)) {
+    throw argumentError('The operator', 'params', 'a pattern or a list of names', params)
+  }
   const names = typeof params === 'string' ? layout.match(params) : params
   if (names.length === 0) {
     throw new LosscapeError('ERR_ARGUMENT', 'params names no parameter: the block would be empty.')

@@ -39,7 +39,7 @@ export interface CurvatureSetting {
 }
 
 /** Inputs in order: parameters, samples, targets, weights. */
-function inputTypes({ model, set, batch }: CurvatureSetting): TensorType[] {
+export function inputTypes({ model, set, batch }: CurvatureSetting): TensorType[] {
   const { x, y, w } = batchTypes(set, batch)
   const parameters = model.layout.entries.map(({ shape }): TensorType => ({ dtype: 'f32', shape }))
   return [...parameters, x, y, w]
@@ -63,7 +63,7 @@ export function extraTypes(kind: CurvatureKind, setting: CurvatureSetting): Tens
 }
 
 /** Outputs (logits) of the network without dropout: f(θ.., x). */
-function network({ model, set }: CurvatureSetting): TracedFunction {
+export function network({ model, set }: CurvatureSetting): TracedFunction {
   return (...args) => {
     const x = args[args.length - 1]
     return model.apply(args.slice(0, -1), normalizeBatch(x, set, model), {
