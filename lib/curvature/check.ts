@@ -1,7 +1,8 @@
+import { requireArguments } from '../arguments.js'
 import { LosscapeError } from '../errors.js'
-import type { FloatVector } from '../nn/layout.js'
-import { uniforms } from '../random/index.js'
-import { allocate, type LinearOperator } from './operator.js'
+import { requireOptions } from '../options.js'
+import type { LinearOperator } from './operator.js'
+import { spaceOf, type VectorBlock, type VectorSpace } from './space.js'
 
 export interface OperatorCheck {
   /** |uᵀAv - vᵀAu| / (||u|| ||Av|| + ||v|| ||Au||). */
@@ -9,6 +10,9 @@ export interface OperatorCheck {
   /** ||Av - (Av)'|| / ||Av|| of two products with one vector. */
   readonly nondeterminism: number
 }
+
+/** Of the random vectors; those of algorithms have low numbers. */
+const STREAM = 2 ** 20
 
 /** Rounding of f32 products over many samples stays well below this; real defects do not. */
 const LIMIT = { f32: 1e-4, f64: 1e-9 } as const
@@ -22,20 +26,31 @@ export async function checkOperator(
   operator: LinearOperator,
   options: { seed?: number; signal?: AbortSignal } = {},
 ): Promise<OperatorCheck> {
+  requireArguments('checkOperator()', { operator })
+  requireOptions('checkOperator()', options, ['seed', 'signal'])
   const { seed = 0, signal } = options
-  const probe = (stream: number): FloatVector =>
-    uniforms(seed, 2 ** 20 + stream, 0, operator.size, allocate(operator.dtype, operator.size)).map(
-      (x) => x - 0.5,
-    )
-  const u = probe(0)
-  const v = probe(1)
-  const au = await operator.matvec(u, { signal })
-  const av = await operator.matvec(v, { signal })
-  const again = await operator.matvec(v, { signal })
-  const scale = norm(u) * norm(av) + norm(v) * norm(au)
-  const asymmetry = scale === 0 ? 0 : Math.abs(dot(u, av) - dot(v, au)) / scale
-  const change = norm(av.map((x, i) => x - again[i]))
-  const nondeterminism = change === 0 ? 0 : change / norm(av)
+  const space = spaceOf(operator, { signal })
+  const probes = space.allocate(2)
+  const products = space.allocate(2)
+  const again = space.allocate(1)
+  let asymmetry: number
+  let nondeterminism: number
+  try {
+    await space.fill(probes, 'normal', seed, STREAM)
+    await space.apply(probes.rows(0, 1), products.rows(0, 1))
+    await space.apply(probes.rows(1, 1), products.rows(1, 1))
+    await space.apply(probes.rows(1, 1), again)
+    const [, uAv, vAu] = await space.gram(probes, products)
+    const [u, v] = await norms(space, probes)
+    const [au, av] = await norms(space, products)
+    await space.combine([-1], products.rows(1, 1), again, true)
+    const [change] = await norms(space, again)
+    const scale = u * av + v * au
+    asymmetry = scale === 0 ? 0 : Math.abs(uAv - vAu) / scale
+    nondeterminism = change === 0 ? 0 : change / av
+  } finally {
+    for (const block of [probes, products, again]) block.dispose()
+  }
   const limit = LIMIT[operator.dtype]
   // Written so that a NaN fails too.
   if (!(nondeterminism <= limit)) {
@@ -57,17 +72,13 @@ const checked = new WeakSet<LinearOperator>()
 
 /** {@link checkOperator}, once in the life of an operator: what algorithms do by default. */
 export async function checkOnce(operator: LinearOperator, signal?: AbortSignal): Promise<void> {
+  requireArguments('The algorithm', { operator })
   if (checked.has(operator)) return
   await checkOperator(operator, { signal })
   checked.add(operator)
 }
 
-function dot(a: FloatVector, b: FloatVector): number {
-  let sum = 0
-  for (let i = 0; i < a.length; i++) sum += a[i] * b[i]
-  return sum
-}
-
-function norm(a: FloatVector): number {
-  return Math.sqrt(dot(a, a))
+async function norms(space: VectorSpace, x: VectorBlock): Promise<number[]> {
+  const gram = await space.gram(x, x)
+  return Array.from({ length: x.count }, (_, i) => Math.sqrt(gram[i * x.count + i]))
 }
