@@ -120,6 +120,26 @@ export {
 export { type SlqOptions, type SlqProgress, type SlqResult, slq } from './curvature/slq.js'
 export { hutchinsonTrace, type TraceOptions, type TraceResult } from './curvature/trace.js'
 export {
+  type OperatorTrace,
+  type OperatorTraceOptions,
+  operatorTrace,
+  type TraceMethod,
+} from './curvature/operator-trace.js'
+export {
+  type DiagonalMethod,
+  type DiagonalOptions,
+  diagonal,
+  type OperatorDiagonal,
+} from './curvature/diagonal.js'
+export {
+  type FrobeniusNorm,
+  type FrobeniusOptions,
+  frobenius,
+  type SpectralNorm,
+  type SpectralNormOptions,
+  spectralNorm,
+} from './curvature/norms.js'
+export {
   type DenseMatrix,
   denseMatrix,
   type ExactSpectrum,

@@ -18,6 +18,7 @@ it('exports what is documented, and nothing by accident', () => {
       ...['lanczos', 'slq', 'hutchinsonTrace', 'denseMatrix', 'exactSpectrum', 'tridiagonalEigen'],
       ...['density', 'symmetricLogDensity', 'cumulative', 'cumulativeBand', 'wasserstein1'],
       ...['functional', 'functionals', 'wassersteinBound'],
+      ...['operatorTrace', 'diagonal', 'frobenius', 'spectralNorm'],
       // programs
       ...['ops', 'trace', 'verify', 'formatProgram', 'simplify', 'evaluateReference'],
       ...['grad', 'valueAndGrad', 'jvp', 'linearize', 'vjp', 'hessianVectorProduct', 'vmap'],

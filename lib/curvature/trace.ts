@@ -1,7 +1,10 @@
+import { requireArguments } from '../arguments.js'
+import { orAborted, withProgress } from '../callbacks.js'
 import { withSignal } from '../device/native-call.js'
 import { LosscapeError, throwIfAborted } from '../errors.js'
 import { requireOptions } from '../options.js'
 import { normals, rademacher } from '../random/index.js'
+import { meanAndError } from './measure.js'
 import {
   allocate,
   isNative,
@@ -44,17 +47,26 @@ export async function hutchinsonTrace(
   operator: LinearOperator,
   options: TraceOptions = {},
 ): Promise<TraceResult> {
-  const { products = 100, tol, distribution = 'rademacher', seed = 0, signal } = options
-  if (!Number.isInteger(products) || products < 1) {
-    throw new LosscapeError('ERR_ARGUMENT', `products must be a positive integer, got ${products}.`)
-  }
+  requireArguments('hutchinsonTrace()', { operator })
   requireOptions('hutchinsonTrace()', options, [
     ...(['products', 'tol', 'distribution', 'seed', 'signal', 'onProgress'] as const),
   ])
+  const { products = 100, tol, distribution = 'rademacher' } = options
+  if (!Number.isInteger(products) || products < 1) {
+    throw new LosscapeError('ERR_ARGUMENT', `products must be a positive integer, got ${products}.`)
+  }
   if (tol !== undefined && !(tol >= 0)) {
     throw new LosscapeError('ERR_ARGUMENT', `tol must not be negative, got ${tol}.`)
   }
   oneOf('distribution', distribution, ['rademacher', 'normal'])
+  return withProgress(options, (guarded) => meanOfForms(operator, products, guarded))
+}
+
+async function meanOfForms(
+  operator: LinearOperator,
+  products: number,
+  { tol, distribution = 'rademacher', seed = 0, signal, onProgress }: TraceOptions,
+): Promise<TraceResult> {
   const quadratic = isNative(operator) ? nativeForms(operator) : hostForms(operator)
   const samples: number[] = []
   try {
@@ -62,7 +74,7 @@ export async function hutchinsonTrace(
       throwIfAborted(signal)
       const count = Math.min(BLOCK, products - samples.length)
       samples.push(...(await quadratic.forms(distribution, seed, samples.length, count, signal)))
-      options.onProgress?.(samples.length, products)
+      onProgress?.(samples.length, products)
       const { value, standardError } = meanAndError(samples)
       if (tol !== undefined && samples.length >= 10 && standardError <= tol * Math.abs(value)) break
     }
@@ -125,7 +137,7 @@ function hostForms(operator: LinearOperator): QuadraticForms {
       for (let r = 0; r < count; r++) {
         fill(seed, first + r, 0, n, z.subarray(r * n, (r + 1) * n))
       }
-      const az = await operator.matmat(z, count, { signal })
+      const az = await orAborted(operator.matmat(z, count, { signal }), signal)
       return Array.from({ length: count }, (_, r) => {
         let dot = 0
         for (let i = r * n; i < (r + 1) * n; i++) dot += z[i] * az[i]
@@ -134,11 +146,4 @@ function hostForms(operator: LinearOperator): QuadraticForms {
     },
     dispose: () => {},
   }
-}
-
-function meanAndError(samples: readonly number[]): { value: number; standardError: number } {
-  const q = samples.length
-  const value = samples.reduce((s, x) => s + x, 0) / q
-  const squares = samples.reduce((s, x) => s + (x - value) ** 2, 0)
-  return { value, standardError: q > 1 ? Math.sqrt(squares / (q - 1) / q) : Number.NaN }
 }

@@ -1,0 +1,75 @@
+import { requireArguments } from '../arguments.js'
+import { requireOptions } from '../options.js'
+import {
+  diagPlusPlus,
+  hutchinsonDiagonal,
+  type SketchedDiagonal,
+  xdiag,
+} from './diagonal-sketch.js'
+import { exactDiagonal } from './exact-diagonal.js'
+import type { LinearOperator } from './operator.js'
+import { chooseMethod } from './sketch-budget.js'
+
+export type DiagonalMethod = 'hutchinson' | 'xdiag' | 'diag++' | 'exact'
+
+export interface DiagonalOptions {
+  /**
+   * Default: 'exact' when n <= products; otherwise 'xdiag' when its vectors fit in `memory`, else
+   * 'hutchinson'.
+   */
+  readonly method?: DiagonalMethod
+  /** Products. Default 100; 'exact' makes n. */
+  readonly products?: number
+  /** Default 0. Probes are Rademacher vectors, whose squares are 1. */
+  readonly seed?: number
+  /** Bytes for the vectors of a sketch: XDiag 3/2 and Diag++ 1 per product. Default 1 GiB. */
+  readonly memory?: number
+  readonly signal?: AbortSignal
+  readonly onProgress?: (done: number, products: number) => void
+}
+
+export interface OperatorDiagonal extends SketchedDiagonal {
+  readonly method: DiagonalMethod
+}
+
+const METHODS = {
+  probes: 'hutchinson',
+  leaveOneOut: 'xdiag',
+  thirds: 'diag++',
+  columns: 'exact',
+} as const
+
+/**
+ * The diagonal of a symmetric operator, with a standard error for every element.
+ *
+ * - 'hutchinson': mean of z ∘ A z. Variance of element i: Σ_{j≠i} a_ij² / q.
+ * - 'xdiag': leave-one-out (see {@link xdiag}); exact when rank A < products / 2.
+ * - 'diag++': exact on a sketched subspace, Hutchinson on the rest; exact when rank < products / 3.
+ *
+ * The sketches gain when few eigenvectors carry the off-diagonal part, and lose otherwise, because
+ * they leave fewer products for the rest.
+ *
+ * @example
+ * const { values, standardErrors } = await diagonal(gaussNewton(device, model, theta, set))
+ *
+ * @throws ERR_ARGUMENT, ERR_ABORTED, ERR_OUT_OF_MEMORY
+ */
+export async function diagonal(
+  operator: LinearOperator,
+  options: DiagonalOptions = {},
+): Promise<OperatorDiagonal> {
+  requireArguments('diagonal()', { operator })
+  requireOptions('diagonal()', options, [
+    ...(['method', 'products', 'seed', 'memory', 'signal', 'onProgress'] as const),
+  ])
+  const { products = 100, seed, signal, onProgress } = options
+  const method = chooseMethod<DiagonalMethod>(operator, METHODS, { ...options, products })
+  if (method === 'exact') {
+    const values = await exactDiagonal(operator, { signal, onProgress })
+    const standardErrors = new Float64Array(values.length)
+    return { method, values, standardErrors, products: operator.size, exact: true }
+  }
+  const onProducts = onProgress && ((done: number) => onProgress(done, products))
+  const estimate = { hutchinson: hutchinsonDiagonal, xdiag, 'diag++': diagPlusPlus }[method]
+  return { method, ...(await estimate(operator, products, { seed, signal, onProducts })) }
+}
