@@ -112,11 +112,11 @@ export type { LinearOperator, Precision, ProductOptions } from './curvature/oper
 // Curvature: algorithms, for any operator.
 export {
   type EigenResult,
-  type LanczosCheckpoint,
   type LanczosOptions,
   type LanczosProgress,
   lanczos,
 } from './curvature/lanczos.js'
+export type { LanczosCheckpoint } from './curvature/lanczos-checkpoint.js'
 export { type SlqOptions, type SlqProgress, type SlqResult, slq } from './curvature/slq.js'
 export { hutchinsonTrace, type TraceOptions, type TraceResult } from './curvature/trace.js'
 export {
@@ -167,6 +167,26 @@ export {
   wassersteinBound,
 } from './curvature/spectral-error.js'
 export { type TridiagonalEigen, tridiagonalEigen } from './curvature/tridiagonal.js'
+
+// Analyses of spectra, and of the loss between solutions.
+export {
+  countOutliers,
+  type Decomposition,
+  type DecompositionGap,
+  type DecompositionOptions,
+  decompositionGap,
+  type GradientOverlap,
+  gradientOverlap,
+  type LineOptions,
+  type LinePath,
+  linePath,
+  type OutlierCount,
+  type OutlierOptions,
+  type OutlierRule,
+  type SpectrumPart,
+  type SubspaceOverlap,
+  subspaceOverlap,
+} from './analysis/index.js'
 
 // Programs: operations on traced tensors, tracing, transforms.
 export * as ops from './ops/index.js'

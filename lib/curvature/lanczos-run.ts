@@ -1,3 +1,4 @@
+import { orAborted } from '../callbacks.js'
 import { defaultBinding } from '../device/device.js'
 import { withSignal } from '../device/native-call.js'
 import { LosscapeError, throwIfAborted } from '../errors.js'
@@ -12,9 +13,15 @@ import {
   vectorLayout,
 } from './operator.js'
 
+/** How Lanczos vectors are kept orthogonal. */
+export const REORTHOGONALIZE = ['cgs2', 'cgs1', 'partial', 'selective', 'none'] as const
+
+export type Reorthogonalize = (typeof REORTHOGONALIZE)[number]
+
 export interface LanczosRunOptions {
+  /** Columns of the projection at most; more products take a restart. */
   readonly maxSteps: number
-  readonly reorthogonalize: 'cgs2' | 'cgs1' | 'none'
+  readonly reorthogonalize: Reorthogonalize
   readonly onBreakdown: 'stop' | 'restart'
   readonly seed: number
   readonly stream: number
@@ -23,20 +30,32 @@ export interface LanczosRunOptions {
   /** Goes on from here instead of a start vector, bit for bit. */
   readonly resume?: { readonly state: LanczosState; readonly basis: readonly FloatVector[] }
   readonly signal?: AbortSignal
-  /** After every step; coalesced when JavaScript is behind. */
-  readonly onStep?: (steps: number) => void
+  /** After every step, with the products so far; coalesced when JavaScript is behind. */
+  readonly onStep?: (products: number) => void
 }
 
 /** One Lanczos run against any operator; disposable. */
 export interface LanczosRun {
   readonly state: LanczosState
+  readonly binding: NativeBinding
   /** Does up to `steps` further steps; fewer at a stop or when the space is exhausted. */
   advance(steps: number): Promise<void>
   /** Basis rows `from` .. steps, logical; row `steps` is the vector of the next product. */
   readBasis(from: number): Promise<FloatVector[]>
+  /** Thick restart with eigenvectors of the projection, rows of `vectors`, and their values. */
+  restart(vectors: Float64Array, values: Float64Array): Promise<void>
+  /** V Vᵀ of the rows done. */
+  gram(): Promise<Float64Array>
   /** Linear combinations of the basis, rows of `coefficients` [count, steps]. */
   combine(coefficients: Float64Array, count: number): Promise<FloatVector[]>
   dispose(): void
+}
+
+/** Bytes of one row of the basis. */
+export function basisRowBytes(operator: LinearOperator): number {
+  const layout = isNative(operator) ? operator.layout : vectorLayout(operator.size)
+  // The native side pads rows to 64 elements: kBasisElements in native/cpu/gram_schmidt.h.
+  return Math.ceil(layout.storage / 64) * 64 * (operator.dtype === 'f64' ? 8 : 4)
 }
 
 /** Relative size below which a residual counts as zero: 10 eps √steps. */
@@ -75,23 +94,25 @@ export async function openLanczos(
   const storageVector = (): FloatVector => allocate(dtype, layout.storage)
   const finished = (): boolean => {
     const { steps, exhausted, invariantSubspaceAt } = native.state()
-    const stopped = options.onBreakdown === 'stop' && invariantSubspaceAt >= 0
-    return exhausted || stopped || steps >= options.maxSteps
+    // Without a basis nothing fresh can be made orthogonal to it.
+    const stops = options.onBreakdown === 'stop' || options.reorthogonalize === 'none'
+    return exhausted || (stops && invariantSubspaceAt >= 0) || steps >= options.maxSteps
   }
 
   const stepWithUser = async (): Promise<void> => {
     const current = storageVector()
     await native.current(current)
     const v = layout.fromStorage(current, allocate(dtype, operator.size))
-    const product = await operator.matvec(v, { signal })
+    const product = await orAborted(operator.matvec(v, { signal }), signal)
     await native.feed(layout.toStorage(product, storageVector()))
-    options.onStep?.(native.state().steps)
+    options.onStep?.(native.state().products)
   }
 
   return {
     get state() {
       return native.state()
     },
+    binding,
     async advance(steps) {
       if (isNative(operator)) {
         const { maxSteps } = options
@@ -100,7 +121,7 @@ export async function openLanczos(
         await withSignal(binding, signal, (token, guard) =>
           native.run(operator.native, count, {
             token,
-            onStep: guard(options.onStep && ((state) => options.onStep?.(state.steps))),
+            onStep: guard(options.onStep && ((state) => options.onStep?.(state.products))),
           }),
         )
         return
@@ -120,6 +141,10 @@ export async function openLanczos(
       }
       return rows
     },
+    async restart(vectors, values) {
+      await withSignal(binding, signal, (token) => native.restart(vectors, values, { token }))
+    },
+    gram: () => withSignal(binding, signal, (token) => native.gram({ token })),
     async combine(coefficients, count) {
       if (count === 0) return []
       const bytes = dtype === 'f64' ? 8 : 4

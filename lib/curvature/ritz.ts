@@ -1,11 +1,11 @@
-import { tridiagonalEigen } from './tridiagonal.js'
+import type { ProjectedEigen } from './projection.js'
 
 export const WHICH = ['largest', 'smallest', 'largest-magnitude', 'both-ends'] as const
 
 /** Which eigenvalues are wanted, by algebraic value or by magnitude. */
 export type Which = (typeof WHICH)[number]
 
-/** Ritz values picked from a tridiagonal matrix, in descending order. */
+/** Ritz values picked from a projection, in descending order. */
 export interface Selection {
   readonly values: Float64Array
   readonly residuals: Float64Array
@@ -18,7 +18,7 @@ export interface Selection {
 }
 
 /** Indices into ascending Ritz values, in descending order of value. */
-function pick(values: Float64Array, k: number, which: Which): number[] {
+export function pickRitz(values: Float64Array, k: number, which: Which): number[] {
   const m = values.length
   const descending = Array.from({ length: m }, (_, i) => m - 1 - i)
   switch (which) {
@@ -39,24 +39,21 @@ function pick(values: Float64Array, k: number, which: Which): number[] {
 }
 
 /**
- * Ritz values of T with residuals β_m |s_{i,m}| + eps ||T||: the first term is exact arithmetic's,
- * the second what rounding of the products leaves. Converged when the first term is at most
- * max(tol |θ|, 10 eps ||T||).
+ * Ritz values of a projection T with residuals β_m |s_{i,m}| + eps ||T||: the first term is exact
+ * arithmetic's, the second what rounding of the products leaves. Converged when the first term is
+ * at most max(tol |θ|, 10 eps ||T||).
+ *
+ * @param residualNorm β_m
  */
 export function selectRitz(
-  alpha: Float64Array,
-  beta: Float64Array,
+  { values, last }: ProjectedEigen,
+  residualNorm: number,
   options: { k: number; which: Which; tol: number; epsilon: number },
 ): Selection {
-  const m = alpha.length
-  const { values, last } = tridiagonalEigen(alpha, beta.subarray(0, Math.max(0, m - 1)), {
-    vectors: 'ends',
-  })
-  const s = last as Float64Array
+  const m = values.length
   const norm = Math.max(0, ...[values[0], values[m - 1]].map(Math.abs))
-  const residualNorm = m > 0 ? beta[m - 1] : 0
-  const indices = pick(values, Math.min(options.k, m), options.which)
-  const exact = Float64Array.from(indices, (i) => residualNorm * Math.abs(s[i]))
+  const indices = pickRitz(values, Math.min(options.k, m), options.which)
+  const exact = Float64Array.from(indices, (i) => residualNorm * Math.abs(last[i]))
   const rounding = options.epsilon * norm
   const errorBounds = Float64Array.from(indices, (i, at) => {
     const gap = Math.min(

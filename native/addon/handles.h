@@ -81,6 +81,8 @@ class LanczosHandle : public Handle<LanczosHandle, SharedLanczos> {
   Napi::Value WriteBasis(const Napi::CallbackInfo& info);
   Napi::Value Restore(const Napi::CallbackInfo& info);
   Napi::Value Combine(const Napi::CallbackInfo& info);
+  Napi::Value Restart(const Napi::CallbackInfo& info);
+  Napi::Value Gram(const Napi::CallbackInfo& info);
   Napi::Value Orthogonality(const Napi::CallbackInfo& info);
   Napi::Value GetBasisBytes(const Napi::CallbackInfo& info);
 

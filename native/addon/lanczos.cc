@@ -25,22 +25,62 @@ std::vector<Napi::ClassPropertyDescriptor<LanczosHandle>> LanczosHandle::Members
           InstanceMethod("readBasis", &LanczosHandle::ReadBasis),
           InstanceMethod("writeBasis", &LanczosHandle::WriteBasis),
           InstanceMethod("restore", &LanczosHandle::Restore),
+          InstanceMethod("restart", &LanczosHandle::Restart),
           InstanceMethod("combine", &LanczosHandle::Combine),
+          InstanceMethod("gram", &LanczosHandle::Gram),
           InstanceMethod("orthogonality", &LanczosHandle::Orthogonality),
           InstanceAccessor<&LanczosHandle::GetBasisBytes>("basisBytes")};
 }
 
 namespace {
 
+// A Ritz vector in the estimate: at, index, value, overlap, previous.
+constexpr size_t kRitzFields = 5;
+
+Napi::Value ToJs(Napi::Env env, const OverlapEstimate& estimate) {
+  Napi::Object out = Napi::Object::New(env);
+  out.Set("current", losscape::ToJs(env, estimate.current));
+  out.Set("previous", losscape::ToJs(env, estimate.previous));
+  out.Set("noise", estimate.noise);
+  out.Set("pending", estimate.pending);
+  std::vector<double> ritz;
+  for (const ConvergedRitz& r : estimate.ritz) {
+    ritz.insert(ritz.end(), {static_cast<double>(r.at), static_cast<double>(r.index), r.value,
+                             r.overlap, r.previous});
+  }
+  out.Set("ritz", losscape::ToJs(env, ritz));
+  return out;
+}
+
+OverlapEstimate ToEstimate(const Napi::Object& given) {
+  OverlapEstimate estimate;
+  estimate.current = ToDoubles(given.Get("current"), "estimate.current");
+  estimate.previous = ToDoubles(given.Get("previous"), "estimate.previous");
+  estimate.noise = ToNumber(given.Get("noise"), "estimate.noise");
+  estimate.pending = given.Get("pending").ToBoolean();
+  const std::vector<double> ritz = ToDoubles(given.Get("ritz"), "estimate.ritz");
+  for (size_t k = 0; k + kRitzFields <= ritz.size(); k += kRitzFields) {
+    estimate.ritz.push_back({static_cast<int64_t>(ritz[k]), static_cast<int64_t>(ritz[k + 1]),
+                             ritz[k + 2], ritz[k + 3], ritz[k + 4]});
+  }
+  return estimate;
+}
+
 Napi::Value ToJs(Napi::Env env, const LanczosState& state) {
   Napi::Object out = Napi::Object::New(env);
   out.Set("steps", static_cast<double>(state.steps));
+  out.Set("kept", static_cast<double>(state.kept));
+  out.Set("products", static_cast<double>(state.products));
+  out.Set("restarts", static_cast<double>(state.restarts));
+  out.Set("breakdowns", static_cast<double>(state.breakdowns));
+  out.Set("reorthogonalizations", static_cast<double>(state.reorthogonalizations));
   out.Set("alpha", losscape::ToJs(env, state.alpha));
   out.Set("beta", losscape::ToJs(env, state.beta));
   out.Set("asymmetry", state.asymmetry);
   out.Set("noise", state.noise);
   out.Set("invariantSubspaceAt", static_cast<double>(state.invariantSubspaceAt));
   out.Set("exhausted", state.exhausted);
+  out.Set("estimate", ToJs(env, state.estimate));
   return out;
 }
 
@@ -174,19 +214,52 @@ Napi::Value LanczosHandle::Restore(const Napi::CallbackInfo& info) {
     const std::shared_ptr<SharedLanczos> shared = Get();
     const Napi::Object given = ToObject(info[0], "state");
     LanczosState state;
-    state.steps = static_cast<int64_t>(ToSize(given.Get("steps"), "steps"));
+    const auto count = [&given](const char* name) {
+      return static_cast<int64_t>(ToSize(given.Get(name), name));
+    };
+    state.steps = count("steps");
+    state.kept = count("kept");
+    state.products = count("products");
+    state.restarts = count("restarts");
+    state.breakdowns = count("breakdowns");
+    state.reorthogonalizations = count("reorthogonalizations");
+    state.estimate = ToEstimate(ToObject(given.Get("estimate"), "estimate"));
     state.alpha = ToDoubles(given.Get("alpha"), "alpha");
     state.beta = ToDoubles(given.Get("beta"), "beta");
     state.asymmetry = ToNumber(given.Get("asymmetry"), "asymmetry");
     state.noise = ToNumber(given.Get("noise"), "noise");
     const Napi::Value invariant = given.Get("invariantSubspaceAt");
     if (ToNumber(invariant, "invariantSubspaceAt") >= 0) {
-      state.invariantSubspaceAt = static_cast<int64_t>(ToSize(invariant, "invariantSubspaceAt"));
+      state.invariantSubspaceAt = count("invariantSubspaceAt");
     }
     state.exhausted = given.Get("exhausted").ToBoolean();
     return Environment::Of(info.Env())
         .Submit(ToCall(info[1]), [shared, state](RunContext&, const auto&) {
           shared->lanczos->Restore(state);
+          shared->Publish();
+        });
+  });
+}
+
+Napi::Value LanczosHandle::Restart(const Napi::CallbackInfo& info) {
+  return Guard(info.Env(), [&]() -> Napi::Value {
+    const std::shared_ptr<SharedLanczos> shared = Get();
+    const std::vector<double> coefficients = ToDoubles(info[0], "coefficients");
+    const std::vector<double> values = ToDoubles(info[1], "values");
+    const size_t steps = static_cast<size_t>(shared->Snapshot().steps);
+    if (coefficients.size() != values.size() * steps) {
+      throw Error(Code::kShape, "Expected ", values.size(), " x ", steps, " coefficients, got ",
+                  coefficients.size(), ".");
+    }
+    Environment::Call call = ToCall(info[2]);
+    call.resolve = [shared](Napi::Env env) { return ToJs(env, shared->Snapshot()); };
+    return Environment::Of(info.Env())
+        .Submit(std::move(call), [shared, coefficients, values, steps](RunContext& context,
+                                                                       const auto&) {
+          if (static_cast<size_t>(shared->lanczos->state().steps) != steps) {
+            throw Error(Code::kArgument, "Lanczos went on since restart was called.");
+          }
+          shared->lanczos->Restart(coefficients.data(), values.data(), values.size(), context);
           shared->Publish();
         });
   });
@@ -214,6 +287,19 @@ Napi::Value LanczosHandle::Combine(const Napi::CallbackInfo& info) {
   });
 }
 
+Napi::Value LanczosHandle::Gram(const Napi::CallbackInfo& info) {
+  return Guard(info.Env(), [&]() -> Napi::Value {
+    const std::shared_ptr<SharedLanczos> shared = Get();
+    auto result = std::make_shared<std::vector<double>>();
+    Environment::Call call = ToCall(info[0]);
+    call.resolve = [result](Napi::Env env) { return losscape::ToJs(env, *result); };
+    return Environment::Of(info.Env())
+        .Submit(std::move(call), [shared, result](RunContext& context, const auto&) {
+          *result = shared->lanczos->Gram(context);
+        });
+  });
+}
+
 Napi::Value LanczosHandle::Orthogonality(const Napi::CallbackInfo& info) {
   return Guard(info.Env(), [&]() -> Napi::Value {
     const std::shared_ptr<SharedLanczos> shared = Get();
@@ -238,8 +324,11 @@ namespace {
 Reorthogonalize ToReorthogonalize(const std::string& name) {
   if (name == "cgs2") return Reorthogonalize::kCgs2;
   if (name == "cgs1") return Reorthogonalize::kCgs1;
+  if (name == "partial") return Reorthogonalize::kPartial;
+  if (name == "selective") return Reorthogonalize::kSelective;
   if (name == "none") return Reorthogonalize::kNone;
-  throw Error(Code::kArgument, "reorthogonalize: expected cgs2, cgs1 or none, got ", name, ".");
+  throw Error(Code::kArgument,
+              "reorthogonalize: expected cgs2, cgs1, partial, selective or none, got ", name, ".");
 }
 
 OnBreakdown ToOnBreakdown(const std::string& name) {

@@ -1,7 +1,6 @@
 #include "native/runtime/lanczos.h"
 
 #include <algorithm>
-#include <atomic>
 #include <chrono>
 #include <cmath>
 #include <cstring>
@@ -10,49 +9,14 @@
 
 #include "native/cpu/combine.h"
 #include "native/cpu/gram_schmidt.h"
+#include "native/cpu/rotate_rows.h"
+#include "native/runtime/basis.h"
 #include "native/runtime/error.h"
-#include "native/runtime/memory.h"
 #include "native/runtime/probe.h"
+#include "native/runtime/semi_orthogonal.h"
 
 namespace losscape {
 namespace {
-
-constexpr const char* kKind = "lanczos";
-
-// Rows of `storage` elements, padded for Gram-Schmidt, in blocks that are allocated as needed and
-// never move.
-template <typename T>
-class Basis {
- public:
-  Basis(size_t storage, size_t maxRows) : stride_(PadToBasis(storage)), maxRows_(maxRows) {}
-
-  void Reserve(size_t rows) {
-    while (rows_.size() < rows) {
-      const size_t bytes = stride_ * sizeof(T);
-      const size_t most = std::max<size_t>(1, kBlockBytes / std::max<size_t>(1, bytes));
-      const size_t count = std::min(most, std::max(maxRows_, rows) - rows_.size());
-      blocks_.emplace_back(kKind, count * bytes);
-      bytes_ += blocks_.back().bytes();
-      T* base = reinterpret_cast<T*>(blocks_.back().data());
-      for (size_t k = 0; k < count; ++k) rows_.push_back(base + k * stride_);
-    }
-  }
-
-  T* row(size_t index) const { return rows_[index]; }
-  const T* const* rows() const { return rows_.data(); }
-  size_t count() const { return rows_.size(); }
-  size_t stride() const { return stride_; }
-  size_t Bytes() const { return bytes_; }
-
- private:
-  static constexpr size_t kBlockBytes = size_t{64} << 20;
-
-  size_t stride_;
-  size_t maxRows_;
-  std::vector<Allocation> blocks_;
-  std::vector<T*> rows_;
-  std::atomic<size_t> bytes_{0};
-};
 
 template <typename T>
 class Lanczos final : public NativeLanczos {
@@ -61,7 +25,11 @@ class Lanczos final : public NativeLanczos {
       : spec_(std::move(spec)),
         logical_(spec_.segments.Logical()),
         local_(spec_.reorthogonalize == Reorthogonalize::kNone),
-        basis_(spec_.storage, local_ ? 3 : spec_.maxSteps + 1) {
+        semi_(spec_.reorthogonalize == Reorthogonalize::kPartial ||
+              spec_.reorthogonalize == Reorthogonalize::kSelective),
+        basis_(spec_.storage, local_ ? 3 : spec_.maxSteps + 1),
+        semiOrthogonalizer_(spec_.storage, spec_.maxSteps,
+                            spec_.reorthogonalize == Reorthogonalize::kSelective) {
     spec_.segments.Check(spec_.storage);
     if (logical_ == 0 || spec_.maxSteps == 0) {
       throw Error(Code::kArgument,
@@ -101,7 +69,7 @@ class Lanczos final : public NativeLanczos {
       throw Error(Code::kArgument, "Lanczos: expected a start vector that is not zero.");
     }
     Scale(1 / norm, first, first, spec_.storage, threads);
-    gramSchmidt_.Truncate(0);
+    Forget(0);
     state_ = LanczosState();
     started_ = true;
   }
@@ -150,23 +118,27 @@ class Lanczos final : public NativeLanczos {
     T* target = basis_.row(Slot(row));
     std::memcpy(target, source, spec_.storage * sizeof(T));
     ZeroPadding(spec_.segments, target, spec_.storage);
-    gramSchmidt_.Truncate(row);
+    Forget(row);
   }
 
   void Restore(const LanczosState& state) override {
     const Busy busy(*this);
     const size_t steps = static_cast<size_t>(state.steps);
     if (state.steps < 0 || steps > spec_.maxSteps || state.alpha.size() != steps ||
-        state.beta.size() != steps) {
+        state.beta.size() != steps || state.kept < 0 || state.kept > state.steps) {
       throw Error(Code::kShape, "Lanczos: expected as many alpha and beta as steps, at most ",
                   spec_.maxSteps, ", got ", state.steps, " steps, ", state.alpha.size(),
                   " alpha and ", state.beta.size(), " beta.");
     }
-    const size_t rows = local_ ? std::min<size_t>(3, steps + 1) : steps + 1;
+    // The row after an exhausted space holds nothing that would be worth writing.
+    const size_t rows = local_ ? std::min<size_t>(3, steps + 1) : steps + (state.exhausted ? 0 : 1);
     if (basis_.count() < rows) {
-      throw Error(Code::kArgument, "Lanczos: expected basis rows up to ", steps,
+      throw Error(Code::kArgument, "Lanczos: expected basis rows up to ", rows,
                   " to be written before the state is restored.");
     }
+    if (semi_) CheckEstimate(state);
+    basis_.Reserve(local_ ? 3 : steps + 1);
+    semiOrthogonalizer_.Reset();
     state_ = state;
     started_ = true;
   }
@@ -177,23 +149,68 @@ class Lanczos final : public NativeLanczos {
                 static_cast<T*>(out), spec_.storage, spec_.storage, context.threads());
   }
 
-  double Orthogonality(RunContext& context) override {
+  std::vector<double> Gram(RunContext& context) override {
     ExpectBasis("measure orthogonality");
     const size_t steps = static_cast<size_t>(state_.steps);
     GramSchmidt<T> kernel;
-    std::vector<double> row(steps);
-    double worst = 0;
+    std::vector<double> gram(steps * steps), row(steps);
     for (size_t k = 0; k < steps; ++k) {
       context.Yield();
       kernel.Project(basis_.rows(), k + 1, basis_.row(k), basis_.stride(), row.data(),
                      context.threads());
-      for (size_t i = 0; i < k; ++i) worst = std::max(worst, std::fabs(row[i]));
-      worst = std::max(worst, std::fabs(row[k] - 1));
+      for (size_t i = 0; i <= k; ++i) gram[k * steps + i] = gram[i * steps + k] = row[i];
+    }
+    return gram;
+  }
+
+  double Orthogonality(RunContext& context) override {
+    const std::vector<double> gram = Gram(context);
+    const size_t steps = static_cast<size_t>(state_.steps);
+    double worst = 0;
+    for (size_t at = 0; at < gram.size(); ++at) {
+      worst = std::max(worst, std::fabs(gram[at] - (at / steps == at % steps ? 1 : 0)));
     }
     return worst;
   }
 
-  size_t BasisBytes() const override { return basis_.Bytes(); }
+  void Restart(const double* coefficients, const double* values, size_t count,
+               RunContext& context) override {
+    const Busy busy(*this);
+    ExpectBasis("restart");
+    const size_t steps = static_cast<size_t>(state_.steps);
+    if (semi_ || state_.exhausted || count < 1 || count >= steps) {
+      throw Error(Code::kArgument, "Lanczos: expected a restart with 1 to ", steps,
+                  " - 1 vectors of a basis under 'cgs2' or 'cgs1' that can go on, got ", count,
+                  ".");
+    }
+    const int threads = context.threads();
+    LanczosState next = state_;
+    next.alpha.assign(values, values + count);
+    next.beta.clear();
+    for (size_t k = 0; k < count; ++k) {
+      next.beta.push_back(state_.beta.back() * coefficients[k * steps + steps - 1]);
+    }
+    next.steps = next.kept = static_cast<int64_t>(count);
+    next.restarts += 1;
+
+    RotateRows(basis_.mutableRows(), steps, coefficients, count, spec_.storage, threads);
+    T* w = basis_.row(count);
+    Copy(basis_.row(steps), w, spec_.storage, threads);
+    gramSchmidt_.Truncate(0);
+    std::vector<double> removed(count);
+    const GramSchmidtNorms norms =
+        gramSchmidt_.Twice(basis_.rows(), count, w, basis_.stride(), removed.data(), threads);
+    if (norms.after > 0.5 * norms.before) {
+      Scale(1 / norms.after, w, w, spec_.storage, threads);
+    } else {
+      // It lay among the rows: what was coupled to it is coupled to nothing.
+      std::fill(next.beta.begin(), next.beta.end(), 0.0);
+      if (!Refresh(count, w, threads)) next.exhausted = true;
+    }
+    state_ = std::move(next);
+  }
+
+  size_t BasisBytes() const override { return basis_.Bytes() + semiOrthogonalizer_.Bytes(); }
 
  private:
   // A product yields to urgent jobs; one of them must not change what this step works on.
@@ -221,13 +238,33 @@ class Lanczos final : public NativeLanczos {
   // Without the basis a fresh vector cannot be made orthogonal to what was found.
   bool Restarts() const { return spec_.onBreakdown == OnBreakdown::kRestart && !local_; }
 
+  // Rows from `row` on change.
+  void Forget(size_t row) {
+    gramSchmidt_.Truncate(row);
+    semiOrthogonalizer_.Reset();
+  }
+
+  static void CheckEstimate(const LanczosState& state) {
+    const size_t steps = static_cast<size_t>(state.steps);
+    bool fits = state.estimate.current.size() == steps &&
+                state.estimate.previous.size() + (steps > 0 ? 1 : 0) == steps;
+    for (const ConvergedRitz& ritz : state.estimate.ritz) {
+      fits =
+          fits && ritz.at >= 1 && ritz.at <= state.steps && ritz.index >= 0 && ritz.index < ritz.at;
+    }
+    if (!fits) {
+      throw Error(Code::kShape, "Lanczos: expected the estimates of overlaps that belong to ",
+                  steps, " steps of a run with the same reorthogonalisation.");
+    }
+  }
+
   size_t Slot(size_t row) const { return local_ ? row % 3 : row; }
   T* CurrentRow() const { return basis_.row(Slot(static_cast<size_t>(state_.steps))); }
 
   void ExpectBasis(const char* what) const {
     if (local_) {
-      throw Error(Code::kArgument, "Lanczos: expected reorthogonalization 'cgs2' or 'cgs1' to ",
-                  what, ", because 'none' keeps no basis.");
+      throw Error(Code::kArgument, "Lanczos: expected a reorthogonalization to ", what,
+                  ", because 'none' keeps no basis.");
     }
     if (!started_) throw NotStarted();
   }
@@ -245,14 +282,24 @@ class Lanczos final : public NativeLanczos {
     return basis_.row(slot);
   }
 
-  GramSchmidtNorms Orthogonalize(size_t j, T* w, std::vector<double>& removed, int threads) {
+  GramSchmidtNorms Orthogonalize(size_t j, T* w, std::vector<double>& removed, LanczosState* next,
+                                 int threads) {
     const size_t stride = basis_.stride();
+    bool reorthogonalized = j > 1;
+    if (semi_) {
+      const GramSchmidtNorms norms =
+          semiOrthogonalizer_.Orthogonalize(basis_, {state_.alpha, state_.beta}, w, removed,
+                                            &next->estimate, &reorthogonalized, threads);
+      next->reorthogonalizations += reorthogonalized;
+      return norms;
+    }
+    next->reorthogonalizations += reorthogonalized && !local_;
     switch (spec_.reorthogonalize) {
       case Reorthogonalize::kCgs2:
         return gramSchmidt_.Twice(basis_.rows(), j + 1, w, stride, removed.data(), threads);
       case Reorthogonalize::kCgs1:
         return gramSchmidt_.Once(basis_.rows(), j + 1, w, stride, removed.data(), threads);
-      case Reorthogonalize::kNone:
+      default:
         break;
     }
     const size_t count = j > 0 ? 2 : 1;
@@ -264,24 +311,31 @@ class Lanczos final : public NativeLanczos {
     const size_t j = static_cast<size_t>(state_.steps);
     const int threads = context.threads();
     std::vector<double> removed(j + 1, 0.0);
-    const GramSchmidtNorms norms = Orthogonalize(j, w, removed, threads);
+    LanczosState next = state_;
+    const GramSchmidtNorms norms = Orthogonalize(j, w, removed, &next, threads);
     if (!std::isfinite(norms.before) || !std::isfinite(norms.after)) {
       // Orthogonalisation spread it over the row's padding too, which no product writes again.
       std::fill_n(w, basis_.stride(), T{0});
       throw Error(Code::kNotFinite, "Lanczos: expected a finite product at step ", j,
                   ", got one with NaN or infinity. Check the parameters and the data.");
     }
-    LanczosState next = state_;
-    if (j > 0)
-      next.asymmetry = std::max(next.asymmetry, std::fabs(removed[j - 1] - next.beta[j - 1]));
-    for (size_t i = 0; i + 1 < j; ++i) next.noise = std::max(next.noise, std::fabs(removed[i]));
+    // Row kept couples to all Ritz vectors, any other to the one before it.
+    const size_t kept = static_cast<size_t>(next.kept);
+    const size_t coupled = j == kept ? 0 : j - 1;
+    for (size_t i = coupled; i < j; ++i) {
+      next.asymmetry = std::max(next.asymmetry, std::fabs(removed[i] - next.beta[i]));
+    }
+    for (size_t i = 0; i < coupled; ++i) next.noise = std::max(next.noise, std::fabs(removed[i]));
     next.steps += 1;
+    next.products += 1;
     next.alpha.push_back(removed[j]);
     next.beta.push_back(norms.after);
 
     const bool full = j + 1 >= logical_;
     if (full || norms.after <= spec_.breakdown * std::max(norms.before, 0.01 * Largest())) {
       next.beta.back() = 0;
+      next.breakdowns += 1;
+      if (semi_) semiOrthogonalizer_.Replaced(&next.estimate);
       if (next.invariantSubspaceAt < 0) next.invariantSubspaceAt = static_cast<int64_t>(j);
       if (full || (Restarts() && !Refresh(j + 1, w, threads))) next.exhausted = true;
       if (next.exhausted || !Restarts()) std::fill_n(w, basis_.stride(), T{0});
@@ -302,13 +356,14 @@ class Lanczos final : public NativeLanczos {
 
   // w = a random unit vector orthogonal to the first `count` rows; false when none can be had.
   bool Refresh(size_t count, T* w, int threads) {
-    // Streams of their own, by step and draw, so that a resumed run draws the same.
+    // Streams of their own, by product and draw, so that a resumed run draws the same.
     constexpr uint64_t kFresh = uint64_t{1} << 63;
     constexpr uint64_t kDraws = 3;
     const double vanished = 100 * static_cast<double>(std::numeric_limits<T>::epsilon());
+    const uint64_t product = static_cast<uint64_t>(state_.products) + 1;
     std::vector<double> removed(count);
     for (uint64_t draw = 0; draw < kDraws; ++draw) {
-      const uint64_t stream = (kFresh | ((count * 4 + draw) << 40)) ^ spec_.stream;
+      const uint64_t stream = (kFresh | ((product * 4 + draw) << 40)) ^ spec_.stream;
       FillProbe(ProbeKind::kNormal, spec_.seed, stream, spec_.segments, w, spec_.storage, threads);
       double left = 1;
       for (int pass = 0; pass < 2 && left > vanished; ++pass) {
@@ -325,7 +380,9 @@ class Lanczos final : public NativeLanczos {
   LanczosSpec spec_;
   size_t logical_;
   bool local_;  // three rows, row i in place i % 3
+  bool semi_;   // reorthogonalisation when the estimate asks for it
   Basis<T> basis_;
+  SemiOrthogonalizer<T> semiOrthogonalizer_;
   GramSchmidt<T> gramSchmidt_;
   LanczosState state_;
   bool started_ = false;

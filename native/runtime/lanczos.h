@@ -3,6 +3,10 @@
 //   w = A V[j];  (c, d, beta) = orthogonalise(w, V[0..j]);  alpha[j] = c[j] + d[j];
 //   beta[j] = ||w||;  V[j+1] = w / beta[j]
 //
+// Thick restart (Wu and Simon 2000) keeps p Ritz vectors as rows 0 .. p - 1 and the last residual
+// as row p. The projection of A is then no longer tridiagonal: alpha[i] is Ritz value i and beta[i]
+// couples i and p, for i < p; from p on alpha and beta are as ever.
+//
 // The basis may be f32; coefficients, dots and norms are f64. A residual is a breakdown when
 // beta <= breakdown * max(||A V[j]||, max over i < j of ||A V[i]|| / 100), the norms taken from T:
 // the product of a vector near the null space is itself rounding of the size of ||A||, so nothing
@@ -19,17 +23,18 @@
 
 #include "native/cpu/vector.h"
 #include "native/runtime/operator.h"
+#include "native/runtime/overlap.h"
 
 namespace losscape {
 
-enum class Reorthogonalize { kCgs2, kCgs1, kNone };
+enum class Reorthogonalize { kCgs2, kCgs1, kPartial, kSelective, kNone };
 enum class OnBreakdown { kStop, kRestart };
 
 struct LanczosSpec {
   DType dtype = DType::kF32;
   size_t storage = 0;
   Segments segments;
-  size_t maxSteps = 0;
+  size_t maxSteps = 0;  // columns of the projection; more products take a restart
   Reorthogonalize reorthogonalize = Reorthogonalize::kCgs2;
   double breakdown = 0;
   OnBreakdown onBreakdown = OnBreakdown::kRestart;
@@ -38,13 +43,19 @@ struct LanczosSpec {
 };
 
 struct LanczosState {
-  int64_t steps = 0;          // columns of T
-  std::vector<double> alpha;  // [steps]
-  std::vector<double> beta;   // [steps]; beta[j] couples j and j + 1, the last is the residual norm
-  double asymmetry = 0;       // largest |c[j-1] - beta[j-1]|
-  double noise = 0;           // largest |c[i]|, i < j - 1
+  int64_t steps = 0;     // columns of T
+  int64_t kept = 0;      // of these, Ritz vectors kept by the last restart
+  int64_t products = 0;  // products in all
+  int64_t restarts = 0;
+  int64_t breakdowns = 0;            // residuals that vanished
+  int64_t reorthogonalizations = 0;  // vectors made orthogonal to more than the last two
+  std::vector<double> alpha;         // [steps]
+  std::vector<double> beta;  // [steps]; beta[j] couples j and j + 1, the last is the residual norm
+  double asymmetry = 0;      // largest |c[j-1] - beta[j-1]|
+  double noise = 0;          // largest |c[i]|, i < j - 1, where it was taken
   int64_t invariantSubspaceAt = -1;
   bool exhausted = false;
+  OverlapEstimate estimate;  // kPartial and kSelective
 };
 
 class NativeLanczos {
@@ -63,6 +74,11 @@ class NativeLanczos {
   // failed, was cancelled: ERR_ABORTED, or gave a NaN: ERR_NOT_FINITE), so it can be repeated.
   // Throws Error{ERR_ARGUMENT} before Start and when Finished.
   virtual void Step(NativeOperator& op, RunContext& context) = 0;
+  // Thick restart: rows 0 .. count - 1 become sum_j coefficients[k * steps + j] V[j], which must be
+  // eigenvectors of the projection, with `values`; row count becomes Current(). Throws
+  // Error{ERR_ARGUMENT} unless 1 <= count < steps, with kCgs2 or kCgs1 only, and when exhausted.
+  virtual void Restart(const double* coefficients, const double* values, size_t count,
+                       RunContext& context) = 0;
   // The vector that the operator is to be applied to next, `storage` elements.
   virtual const void* Current() const = 0;
   // Step with the product of Current() given.
@@ -77,6 +93,8 @@ class NativeLanczos {
   // out[k] = sum_j coefficients[k * steps + j] V[j], j < steps.
   virtual void Combine(const double* coefficients, size_t count, void* out,
                        RunContext& context) = 0;
+  // V V^T of rows 0 .. steps - 1, [steps, steps].
+  virtual std::vector<double> Gram(RunContext& context) = 0;
   // max |V V^T - I| over rows 0 .. steps - 1.
   virtual double Orthogonality(RunContext& context) = 0;
   // Any thread.

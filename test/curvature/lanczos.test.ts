@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { exactSpectrum } from '../../lib/curvature/dense.js'
-import { type LanczosCheckpoint, lanczos } from '../../lib/curvature/lanczos.js'
+import { lanczos } from '../../lib/curvature/lanczos.js'
+import type { LanczosCheckpoint } from '../../lib/curvature/lanczos-checkpoint.js'
 import { hessian } from '../../lib/curvature/network.js'
 import type { LinearOperator } from '../../lib/curvature/operator.js'
 import { denseOperator, operatorFrom } from '../../lib/curvature/operators.js'
@@ -297,7 +298,7 @@ describe('slq', () => {
       probes: 4,
       steps: 10,
       resume: { nodes: whole.nodes.slice(0, 2), weights: whole.weights.slice(0, 2) },
-      onProbe: (p) => calls.push(p),
+      onProbe: (p) => void calls.push(p),
     })
     expect(calls).toEqual([2, 3])
     expect(resumed).toEqual(whole)
