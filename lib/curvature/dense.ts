@@ -1,4 +1,5 @@
 import { requireArguments } from '../arguments.js'
+import { orAborted, withProgress } from '../callbacks.js'
 import { defaultBinding } from '../device/device.js'
 import { withSignal } from '../device/native-call.js'
 import { LosscapeError } from '../errors.js'
@@ -35,15 +36,18 @@ export async function denseMatrix(
       `The dense matrix of n = ${n} parameters is too large (at most ${MAX_DENSE}): use lanczos() or slq().`,
     )
   }
-  const matrix = new Float64Array(n * n)
-  for (let from = 0; from < n; from += BLOCK) {
-    const count = Math.min(BLOCK, n - from)
-    const unit = allocate(operator.dtype, count * n)
-    for (let r = 0; r < count; r++) unit[r * n + from + r] = 1
-    matrix.set(await operator.matmat(unit, count, { signal: options.signal }), from * n)
-    options.onProgress?.(from + count, n)
-  }
-  return { matrix, size: n, asymmetry: symmetrize(matrix, n) }
+  return withProgress(options, async ({ signal, onProgress }) => {
+    const matrix = new Float64Array(n * n)
+    for (let from = 0; from < n; from += BLOCK) {
+      const count = Math.min(BLOCK, n - from)
+      const unit = allocate(operator.dtype, count * n)
+      for (let r = 0; r < count; r++) unit[r * n + from + r] = 1
+      const columns = await orAborted(operator.matmat(unit, count, { signal }), signal)
+      matrix.set(columns, from * n)
+      onProgress?.(from + count, n)
+    }
+    return { matrix, size: n, asymmetry: symmetrize(matrix, n) }
+  })
 }
 
 function symmetrize(matrix: Float64Array, n: number): number {

@@ -1,4 +1,5 @@
 import { requireArguments } from '../arguments.js'
+import { orAborted, withProgress } from '../callbacks.js'
 import type { Device } from '../device/device.js'
 import { LosscapeError, throwIfAborted } from '../errors.js'
 import type { FloatVector } from '../nn/layout.js'
@@ -46,7 +47,7 @@ export function operatorFrom(
     throwIfAborted(signal)
     const argument = allocate(dtype, size)
     argument.set(v)
-    const result = await f(argument, { signal })
+    const result = await orAborted(f(argument, { signal }), signal)
     throwIfAborted(signal)
     if (result?.length !== size) {
       throw new LosscapeError(
@@ -72,13 +73,15 @@ export function operatorFrom(
     adjoint: adjoint && ((v, o = {}) => run(adjoint, v, o)),
     async matmat(vs, count, o = {}) {
       requireVectors(vs, size, count)
-      const out = allocate(dtype, size * count)
-      for (let r = 0; r < count; r++) {
-        const v = Array.prototype.slice.call(vs, r * size, (r + 1) * size)
-        out.set(await run(product, v, o), r * size)
-        o.onProgress?.(r + 1, count)
-      }
-      return out
+      return withProgress(o, async (guarded) => {
+        const out = allocate(dtype, size * count)
+        for (let r = 0; r < count; r++) {
+          const v = Array.prototype.slice.call(vs, r * size, (r + 1) * size)
+          out.set(await run(product, v, guarded), r * size)
+          guarded.onProgress?.(r + 1, count)
+        }
+        return out
+      })
     },
   }
 }

@@ -1,4 +1,5 @@
 import { requireArguments } from '../arguments.js'
+import { orAborted, withProgress } from '../callbacks.js'
 import { requireOptions } from '../options.js'
 import { checkOnce } from './check.js'
 import { openLanczos } from './lanczos-run.js'
@@ -24,8 +25,12 @@ export interface SlqOptions {
   readonly reorthogonalize?: 'cgs2' | 'cgs1' | 'none'
   /** Probes finished earlier with the same seed and steps: only the rest are computed. */
   readonly resume?: SpectralMeasure
-  /** Each finished probe, to be saved. */
-  readonly onProbe?: (probe: number, nodes: Float64Array, weights: Float64Array) => void
+  /** Each finished probe, to be saved; the run waits for its promise. */
+  readonly onProbe?: (
+    probe: number,
+    nodes: Float64Array,
+    weights: Float64Array,
+  ) => void | Promise<void>
   /** Probe symmetry and determinism first, once per operator (3 products). Default true. */
   readonly check?: boolean
   readonly signal?: AbortSignal
@@ -65,6 +70,15 @@ export async function slq(operator: LinearOperator, options: SlqOptions = {}): P
   if (options.check ?? true) await checkOnce(operator, options.signal)
   const probes = positiveInteger('probes', options.probes ?? 10)
   const steps = Math.min(operator.size, positiveInteger('steps', options.steps ?? 80))
+  return withProgress(options, (guarded) => allProbes(operator, probes, steps, guarded))
+}
+
+async function allProbes(
+  operator: LinearOperator,
+  probes: number,
+  steps: number,
+  options: SlqOptions,
+): Promise<SlqResult> {
   const nodes: Float64Array[] = []
   const weights: Float64Array[] = []
   for (let p = 0; p < probes; p++) {
@@ -77,7 +91,7 @@ export async function slq(operator: LinearOperator, options: SlqOptions = {}): P
     const [theta, omega] = await oneProbe(operator, p, probes, steps, options)
     nodes.push(theta)
     weights.push(omega)
-    options.onProbe?.(p, theta, omega)
+    await orAborted(options.onProbe?.(p, theta, omega), options.signal)
   }
   const measure = { nodes, weights }
   return {

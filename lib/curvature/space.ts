@@ -1,3 +1,4 @@
+import { orAborted } from '../callbacks.js'
 import { defaultBinding } from '../device/device.js'
 import { withSignal } from '../device/native-call.js'
 import { LosscapeError } from '../errors.js'
@@ -210,7 +211,8 @@ class DeviceSpace implements VectorSpace {
         vectors.subarray(r * size, (r + 1) * size),
       )
     }
-    const products = await operator.matmat(vectors, x.count, { signal: this.signal })
+    const product = operator.matmat(vectors, x.count, { signal: this.signal })
+    const products = await orAborted(product, this.signal)
     if (products.length !== vectors.length) {
       throw new LosscapeError(
         'ERR_OPERATOR',

@@ -106,23 +106,9 @@ export class Evaluator {
     const { chunks } = this.batches
     const buffer = this.results
     const bytes = new Uint8Array(chunks.length * 2 * RESULT_STRIDE)
-    const stop = new AbortController()
-    const failures: unknown[] = []
-    let done = 0
-    const report = (samples: number): void => {
-      done += samples
-      if (failures.length > 0) return
-      try {
-        onProgress?.(done, this.set.size)
-      } catch (error) {
-        failures.push(error)
-        // The chunks that still wait need not run.
-        stop.abort()
-      }
-    }
-    const stopped = signal ? AbortSignal.any([signal, stop.signal]) : stop.signal
-    const either = onProgress ? stopped : signal
-    const running = withSignal(this.device.binding, either, async (token) => {
+    await withSignal(this.device.binding, signal, async (token, guard) => {
+      const report = guard(onProgress)
+      let done = 0
       // Queued together: the executor goes from chunk to chunk without waiting for JavaScript.
       const jobs: Promise<unknown>[] = chunks.map(({ x, y, w, samples }, i) => {
         const offset = i * 2 * RESULT_STRIDE
@@ -130,17 +116,14 @@ export class Evaluator {
           { buffer, offset },
           { buffer, offset: offset + RESULT_STRIDE },
         ]
-        const job = this.executable.run([...theta, x, y, w], outputs, { token })
-        return onProgress ? job.then(() => report(samples)) : job
+        return this.executable.run([...theta, x, y, w], outputs, { token }).then(() => {
+          done += samples
+          report?.(done, this.set.size)
+        })
       })
       jobs.push(buffer.read(0, bytes, { token }))
       await Promise.all(jobs)
     })
-    await running.catch((error) => {
-      // The caller's error as it is, not the abort that followed it.
-      throw failures.length > 0 ? failures[0] : error
-    })
-    if (failures.length > 0) throw failures[0]
     const view = new DataView(bytes.buffer)
     let loss = 0
     let correct = 0

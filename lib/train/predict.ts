@@ -1,4 +1,5 @@
 import { requireArguments } from '../arguments.js'
+import { withProgress } from '../callbacks.js'
 import { compileProgram } from '../device/compile.js'
 import type { Device } from '../device/device.js'
 import { withSignal } from '../device/native-call.js'
@@ -126,7 +127,13 @@ export class Predictor {
   ): Promise<FloatVector> {
     requireArguments('predictMany()', { xs })
     requireOptions('predictMany()', options, ['signal', 'onProgress'])
-    const { signal, onProgress } = options
+    return withProgress(options, (guarded) => this.answers(xs, guarded))
+  }
+
+  private async answers(
+    xs: ArrayLike<number>,
+    { signal, onProgress }: PredictOptions & { onProgress?: (done: number, total: number) => void },
+  ): Promise<FloatVector> {
     throwIfAborted(signal)
     const count = Math.floor(xs.length / this.inputSize)
     this.requireSamples(xs, count)

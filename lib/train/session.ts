@@ -92,26 +92,9 @@ export class TrainSession {
     signal: AbortSignal | undefined,
     onStep: ((step: number, loss: number) => void) | undefined,
   ): Promise<NativeTrainResult> {
-    const failures: unknown[] = []
-    const stop = new AbortController()
-    const guarded =
-      onStep &&
-      ((step: number, loss: number): void => {
-        if (failures.length > 0) return
-        try {
-          onStep(step, loss)
-        } catch (error) {
-          // Thrown through the native callback it would end the process.
-          failures.push(error)
-          stop.abort()
-        }
-      })
-    const either = signal ? AbortSignal.any([signal, stop.signal]) : stop.signal
-    const result = await withSignal(this.device.binding, either, (token) =>
-      this.trainer.run(steps, { token, onStep: guarded }),
+    return withSignal(this.device.binding, signal, (token, guard) =>
+      this.trainer.run(steps, { token, onStep: guard(onStep) }),
     )
-    if (failures.length > 0) throw failures[0]
-    return result
   }
 
   /** θ and moments as they are now, logical. */
