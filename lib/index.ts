@@ -90,6 +90,12 @@ export {
   type GaussNewtonDiagonalOptions,
   gaussNewtonDiagonal,
 } from './curvature/gauss-newton-diagonal.js'
+export {
+  type ClassPoint,
+  type ClassStructure,
+  type ClassStructureOptions,
+  classStructure,
+} from './curvature/class-structure.js'
 export { denseOperator, operatorFrom, type ProductFunction } from './curvature/operators.js'
 export { finiteDifference, type GradientFunction } from './curvature/finite-difference.js'
 export { type InverseOptions, inverse } from './curvature/inverse.js'

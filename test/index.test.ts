@@ -13,6 +13,7 @@ it('exports what is documented, and nothing by accident', () => {
       ...['hessian', 'gaussNewton', 'remainder', 'operatorFrom', 'denseOperator', 'checkOperator'],
       ...['fisher', 'fisherMonteCarlo', 'empiricalFisher', 'gradientCovariance'],
       'gaussNewtonDiagonal',
+      'classStructure',
       ...['shifted', 'scaled', 'negated', 'squared', 'summed', 'masked', 'preconditioned'],
       ...['inverse', 'finiteDifference'],
       ...['lanczos', 'slq', 'hutchinsonTrace', 'denseMatrix', 'exactSpectrum', 'tridiagonalEigen'],

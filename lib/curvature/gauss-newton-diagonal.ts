@@ -1,3 +1,4 @@
+import { requireArguments } from '../arguments.js'
 import type { DataSet } from '../data/dataset.js'
 import { planChunks, uploadBatches } from '../device/batches.js'
 import type { Device } from '../device/device.js'
@@ -53,6 +54,7 @@ export async function gaussNewtonDiagonal(
   set: DataSet,
   options: GaussNewtonDiagonalOptions = {},
 ): Promise<Float64Array> {
+  requireArguments('gaussNewtonDiagonal()', { device, model, params, set })
   requireOptions('gaussNewtonDiagonal()', options, [
     ...(['loss', 'batch', 'precision', 'params', 'samples', 'signal', 'onProgress'] as const),
   ])
