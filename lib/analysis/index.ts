@@ -1,0 +1,24 @@
+/** Analyses of spectra and of the loss between parameter vectors. */
+export {
+  type Decomposition,
+  type DecompositionGap,
+  type DecompositionOptions,
+  decompositionGap,
+  measureFrom,
+  type SpectrumPart,
+} from './decomposition.js'
+export { type LineOptions, type LinePath, linePath } from './line.js'
+export {
+  countOutliers,
+  OUTLIER_RULES,
+  type OutlierCount,
+  type OutlierOptions,
+  type OutlierRule,
+} from './outliers.js'
+export {
+  type GradientOverlap,
+  gradientOverlap,
+  type SubspaceOverlap,
+  subspaceOverlap,
+  type VectorList,
+} from './overlap.js'
