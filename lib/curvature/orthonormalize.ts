@@ -98,10 +98,12 @@ async function passes(
   let limits = new Float64Array(rows)
   let from = x
   let to = scratch
+  // Not waited for before the sums of the next pass are asked for.
+  let moves: Promise<void>[] = []
   for (let pass = 0; pass < MAX_PASSES && sizes.length > 0; pass++) {
     const count = sizes.length
     const current = from.rows(0, count)
-    const sums = await Promise.all([
+    const sums = await waitFor(moves, [
       space.gram(current, current),
       ...basis.map((v) => space.gram(v, current)),
     ])
@@ -118,11 +120,10 @@ async function passes(
     const cholesky = factorize(squares, overlaps, count, { sizes, limits, pass })
     const { order, lower, inverse } = cholesky
     const next = to.rows(0, order.length)
-    const moves = [space.combine(inverse, current, next)]
+    moves = [space.combine(inverse, current, next)]
     for (const [i, v] of basis.entries()) {
       moves.push(space.combine(negated(inverse, overlaps[i], count), v, next, true))
     }
-    await Promise.all(moves)
     factor = product(factor, lower, rows, count, order.length)
     limits = Float64Array.from(order, (i) => limits[i])
     sizes = Float64Array.from(cholesky.sizes)
@@ -131,9 +132,15 @@ async function passes(
   }
   const rank = sizes.length
   if (from === scratch && rank > 0) {
-    await space.combine(identity(rank), scratch.rows(0, rank), x.rows(0, rank))
+    moves.push(space.combine(identity(rank), scratch.rows(0, rank), x.rows(0, rank)))
   }
+  await Promise.all(moves)
   return { rank, r: factor, coefficients, norms }
+}
+
+async function waitFor<T>(moves: Promise<void>[], sums: Promise<T>[]): Promise<T[]> {
+  const [results] = await Promise.all([Promise.all(sums), ...moves])
+  return results
 }
 
 interface Cholesky {

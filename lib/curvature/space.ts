@@ -38,6 +38,7 @@ export interface VectorSpace {
   /** Row r becomes the random vector (seed, stream + r). */
   fill(x: VectorBlock, kind: 'rademacher' | 'normal', seed: number, stream: number): Promise<void>
   write(x: VectorBlock, row: number, vector: ArrayLike<number>): Promise<void>
+  /** Also after the signal has fired, so that what there is can be saved. */
   read(x: VectorBlock, row: number): Promise<FloatVector>
   /** Y = A X row by row; x and y have equally many rows and do not overlap. */
   apply(x: VectorBlock, y: VectorBlock): Promise<void>
@@ -146,7 +147,7 @@ class DeviceSpace implements VectorSpace {
   async read(x: DeviceBlock, row: number): Promise<FloatVector> {
     const stored = allocate(this.dtype, this.layout.storage)
     const { buffer, offset } = x.rows(row, 1)
-    await this.submit((token) => buffer.read(offset, stored, { token }))
+    await this.submit((token) => buffer.read(offset, stored, { token }), null)
     return this.layout.fromStorage(stored, allocate(this.dtype, this.size))
   }
 
@@ -187,8 +188,11 @@ class DeviceSpace implements VectorSpace {
   }
 
   /** The executor keeps the order of native jobs; products in JavaScript wait for those before. */
-  private submit<T>(job: (token: NativeToken) => Promise<T>): Promise<T> {
-    const run = (): Promise<T> => withSignal(this.binding, this.signal, job)
+  private submit<T>(
+    job: (token: NativeToken) => Promise<T>,
+    signal: AbortSignal | undefined | null = this.signal,
+  ): Promise<T> {
+    const run = (): Promise<T> => withSignal(this.binding, signal ?? undefined, job)
     if (isNative(this.operator)) return run()
     const result = this.last.then(run, run)
     this.last = result.catch(() => {})
