@@ -1,10 +1,12 @@
 import { requireArguments } from '../arguments.js'
 import { orAborted, withProgress } from '../callbacks.js'
+import { LosscapeError } from '../errors.js'
 import { requireOptions } from '../options.js'
 import { checkOnce } from './check.js'
-import { openLanczos } from './lanczos-run.js'
-import { functional, type SpectralMeasure } from './measure.js'
-import type { LinearOperator } from './operator.js'
+import { openLanczos, REORTHOGONALIZE, type Reorthogonalize } from './lanczos-run.js'
+import { type Estimate, functional } from './measure.js'
+import { type LinearOperator, oneOf } from './operator.js'
+import { type FinishedProbes, requireProbes, requireSameProbes } from './slq-resume.js'
 import { tridiagonalEigen } from './tridiagonal.js'
 
 export interface SlqProgress {
@@ -21,16 +23,24 @@ export interface SlqOptions {
   readonly steps?: number
   /** Default 0; probe p is stream p of the seed. */
   readonly seed?: number
-  /** Default 'cgs2'. The density does not need orthogonality, counting does. */
-  readonly reorthogonalize?: 'cgs2' | 'cgs1' | 'none'
-  /** Probes finished earlier with the same seed and steps: only the rest are computed. */
-  readonly resume?: SpectralMeasure
+  /**
+   * As in `lanczos()`. Default 'partial', whose quadrature is that of 'cgs2' to rounding. A density
+   * does without ('none' keeps three vectors); counting nodes does not.
+   */
+  readonly reorthogonalize?: Reorthogonalize
+  /**
+   * Stops after at least 4 probes once the standard error of the trace is below tol |trace|.
+   * Default 0: all probes.
+   */
+  readonly tol?: number
+  /**
+   * Probes finished earlier with the same operator, seed and steps (a result of slq, or its nodes
+   * and weights): only the rest are computed. One product tells whether they belong here, unless
+   * `check` is false.
+   */
+  readonly resume?: FinishedProbes
   /** Each finished probe, to be saved; the run waits for its promise. */
-  readonly onProbe?: (
-    probe: number,
-    nodes: Float64Array,
-    weights: Float64Array,
-  ) => void | Promise<void>
+  readonly onProbe?: (probe: number, nodes: Float64Array, weights: Float64Array) => void
   /** Probe symmetry and determinism first, once per operator (3 products). Default true. */
   readonly check?: boolean
   readonly signal?: AbortSignal
@@ -40,6 +50,7 @@ export interface SlqOptions {
 /** Raw quadrature: φ(t) ≈ (1/P) Σ_probes Σ_l ω_l δ(t - θ_l). */
 export interface SlqResult {
   readonly size: number
+  readonly seed: number
   /** Per probe: Ritz values ascending, and their weights, which sum to 1. */
   readonly nodes: readonly Float64Array[]
   readonly weights: readonly Float64Array[]
@@ -48,6 +59,9 @@ export interface SlqResult {
   /** The same for ||A||_F². */
   readonly frobeniusSquared: { readonly value: number; readonly standardError: number }
 }
+
+/** Fewer say nothing of the standard error that `tol` is held against. */
+const LEAST_PROBES = 4
 
 /**
  * Stochastic Lanczos quadrature: the spectral density of a symmetric operator as raw nodes and
@@ -63,13 +77,20 @@ export async function slq(operator: LinearOperator, options: SlqOptions = {}): P
   requireArguments('slq()', { operator })
   requireOptions('slq()', options, [
     ...(['probes', 'steps', 'seed', 'reorthogonalize', 'check', 'resume', 'onProbe'] as const),
-    ...(['signal', 'onProgress'] as const),
+    ...(['tol', 'signal', 'onProgress'] as const),
   ])
   const { resume } = options
   if (resume !== undefined) requireArguments('slq({ resume })', { measure: resume })
-  if (options.check ?? true) await checkOnce(operator, options.signal)
+  const { seed = 0, tol = 0, signal } = options
   const probes = positiveInteger('probes', options.probes ?? 10)
   const steps = Math.min(operator.size, positiveInteger('steps', options.steps ?? 80))
+  if (!(tol >= 0)) throw new LosscapeError('ERR_ARGUMENT', `tol must not be negative, got ${tol}.`)
+  if (options.reorthogonalize) oneOf('reorthogonalize', options.reorthogonalize, REORTHOGONALIZE)
+  if (resume) requireProbes(resume, { size: operator.size, steps, seed })
+  if (options.check ?? true) {
+    await checkOnce(operator, signal)
+    if (resume) await requireSameProbes(resume, operator, seed, signal)
+  }
   return withProgress(options, (guarded) => allProbes(operator, probes, steps, guarded))
 }
 
@@ -79,13 +100,20 @@ async function allProbes(
   steps: number,
   options: SlqOptions,
 ): Promise<SlqResult> {
+  const { resume, seed = 0, tol = 0 } = options
   const nodes: Float64Array[] = []
   const weights: Float64Array[] = []
-  for (let p = 0; p < probes; p++) {
-    const done = options.resume?.nodes[p]
-    if (options.resume && done) {
+  const trace = (): Estimate => functional({ nodes, weights }, (t) => t, operator.size)
+  const accurate = (): boolean => {
+    if (tol === 0 || nodes.length < LEAST_PROBES) return false
+    const { value, standardError } = trace()
+    return standardError < tol * Math.abs(value)
+  }
+  for (let p = 0; p < probes && !accurate(); p++) {
+    const done = resume?.nodes[p]
+    if (resume && done) {
       nodes.push(Float64Array.from(done))
-      weights.push(Float64Array.from(options.resume.weights[p]))
+      weights.push(Float64Array.from(resume.weights[p]))
       continue
     }
     const [theta, omega] = await oneProbe(operator, p, probes, steps, options)
@@ -93,13 +121,13 @@ async function allProbes(
     weights.push(omega)
     await orAborted(options.onProbe?.(p, theta, omega), options.signal)
   }
-  const measure = { nodes, weights }
   return {
     size: operator.size,
+    seed,
     nodes,
     weights,
-    trace: functional(measure, (t) => t, operator.size),
-    frobeniusSquared: functional(measure, (t) => t * t, operator.size),
+    trace: trace(),
+    frobeniusSquared: functional({ nodes, weights }, (t) => t * t, operator.size),
   }
 }
 
@@ -113,7 +141,7 @@ async function oneProbe(
   const report = (step: number): void => options.onProgress?.({ probe, probes, step, steps })
   const run = await openLanczos(operator, {
     maxSteps: steps,
-    reorthogonalize: options.reorthogonalize ?? 'cgs2',
+    reorthogonalize: options.reorthogonalize ?? 'partial',
     onBreakdown: 'stop',
     seed: options.seed ?? 0,
     stream: probe,
