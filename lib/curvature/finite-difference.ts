@@ -1,3 +1,4 @@
+import { describe, requireArguments } from '../arguments.js'
 import { LosscapeError } from '../errors.js'
 import type { FloatVector } from '../nn/layout.js'
 import { requireOptions } from '../options.js'
@@ -31,10 +32,14 @@ export function finiteDifference(
   options: { readonly step?: number; readonly dtype?: Precision } = {},
 ): LinearOperator {
   requireOptions('finiteDifference()', options, ['step', 'dtype'])
+  requireArguments('finiteDifference()', { gradient, theta })
   const dtype = oneOf('dtype', options.dtype ?? 'f64', ['f32', 'f64'])
   const step = options.step ?? STEP[dtype]
-  if (!(step > 0 && Number.isFinite(step))) {
-    throw new LosscapeError('ERR_ARGUMENT', `step must be a positive number, got ${step}.`)
+  if (!(Number.isFinite(step) && step > 0)) {
+    throw new LosscapeError(
+      'ERR_ARGUMENT',
+      `step must be a positive number, got ${describe(step)}.`,
+    )
   }
   const origin = Float64Array.from(theta)
   const bad = origin.findIndex((x) => !Number.isFinite(x))

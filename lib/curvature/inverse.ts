@@ -1,3 +1,4 @@
+import { requireArguments } from '../arguments.js'
 import { LosscapeError, throwIfAborted } from '../errors.js'
 import type { FloatVector } from '../nn/layout.js'
 import { requireOptions } from '../options.js'
@@ -41,6 +42,7 @@ export function inverse(operator: LinearOperator, options: InverseOptions = {}):
   requireOptions('inverse()', options, [
     ...(['damping', 'tol', 'maxIterations', 'preconditioner', 'allowUnconverged'] as const),
   ])
+  requireArguments('inverse()', { operator })
   const { size, dtype } = operator
   if (operator.adjoint) {
     throw new LosscapeError(
@@ -62,7 +64,9 @@ export function inverse(operator: LinearOperator, options: InverseOptions = {}):
   }
   const setting = { damping, tol, maxIterations, allowUnconverged: !!options.allowUnconverged }
   const diagonal =
-    options.preconditioner && positives('The preconditioner', options.preconditioner, size)
+    options.preconditioner === undefined
+      ? undefined
+      : positives('The preconditioner', options.preconditioner, size)
   if (isNative(operator)) {
     return wrapNative(operator, {
       kind: 'inverse',

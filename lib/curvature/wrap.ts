@@ -1,3 +1,4 @@
+import { describe, isVector } from '../arguments.js'
 import { LosscapeError, throwIfAborted } from '../errors.js'
 import type { WrapperSpec } from '../native.js'
 import type { FloatVector } from '../nn/layout.js'
@@ -120,18 +121,24 @@ export function stored(
   return layout.toStorage(vector, new Float64Array(layout.storage).fill(padding))
 }
 
-/** A finite vector of n elements, copied. Throws ERR_SHAPE, ERR_NOT_FINITE. */
+/** A finite vector of n elements, copied. Throws ERR_ARGUMENT, ERR_SHAPE, ERR_NOT_FINITE. */
 export function numbers(name: string, values: ArrayLike<number>, size: number): Float64Array {
-  if (values?.length !== size) {
+  if (!isVector(values)) {
+    throw new LosscapeError('ERR_ARGUMENT', `${name} must be numbers, got ${describe(values)}.`)
+  }
+  if (values.length !== size) {
     throw new LosscapeError(
       'ERR_SHAPE',
-      `${name} needs n = ${size} elements, got ${values?.length ?? typeof values}.`,
+      `${name} needs n = ${size} elements, got ${values.length}.`,
     )
   }
-  const out = Float64Array.from(values, Number)
-  const bad = out.findIndex((x) => !Number.isFinite(x))
-  if (bad >= 0) {
-    throw new LosscapeError('ERR_NOT_FINITE', `Element ${bad} of ${name} is ${values[bad]}.`)
+  const out = new Float64Array(size)
+  for (let i = 0; i < size; i++) {
+    const value: unknown = values[i]
+    if (typeof value !== 'boolean' && !Number.isFinite(value)) {
+      throw new LosscapeError('ERR_NOT_FINITE', `${name} has ${describe(value)} at element ${i}.`)
+    }
+    out[i] = Number(value)
   }
   return out
 }
@@ -152,5 +159,8 @@ export function positives(name: string, values: ArrayLike<number>, size: number)
 /** @throws ERR_ARGUMENT for NaN and infinity */
 export function finite(name: string, value: number): number {
   if (typeof value === 'number' && Number.isFinite(value)) return value
-  throw new LosscapeError('ERR_ARGUMENT', `${name} must be a finite number, got ${value}.`)
+  throw new LosscapeError(
+    'ERR_ARGUMENT',
+    `${name} must be a finite number, got ${describe(value)}.`,
+  )
 }

@@ -1,3 +1,4 @@
+import { requireArguments } from '../arguments.js'
 import { LosscapeError } from '../errors.js'
 import type { FloatVector } from '../nn/layout.js'
 import { requireOptions } from '../options.js'
@@ -34,11 +35,13 @@ export interface RankOneTerm {
  * @throws ERR_ARGUMENT unless σ is finite
  */
 export function shifted(operator: LinearOperator, sigma: number): WrappedOperator {
+  requireArguments('shifted()', { operator })
   return linearCombination([{ operator, factor: 1 }], finite('sigma', sigma), [])
 }
 
 /** c A. Throws ERR_ARGUMENT unless c is finite. */
 export function scaled(operator: LinearOperator, factor: number): WrappedOperator {
+  requireArguments('scaled()', { operator })
   return linearCombination([{ operator, factor: finite('factor', factor) }], 0, [])
 }
 
@@ -62,7 +65,10 @@ export function summed(
   options: { readonly rankOne?: readonly RankOneTerm[] } = {},
 ): WrappedOperator {
   requireOptions('summed()', options, ['rankOne'])
-  if (!Array.isArray(terms) || terms.length === 0) {
+  const { rankOne = [] } = options
+  requireArguments('summed()', { terms, rankOne })
+  for (const term of terms) requireArguments('summed()', { operator: term?.operator })
+  if (terms.length === 0) {
     throw new LosscapeError('ERR_ARGUMENT', 'A sum needs at least one operator.')
   }
   const { size, dtype } = terms[0].operator
@@ -83,9 +89,9 @@ export function summed(
   return linearCombination(
     terms.map(({ operator, factor = 1 }) => ({ operator, factor: finite('factor', factor) })),
     0,
-    (options.rankOne ?? []).map(({ vector, factor = 1 }) => ({
-      vector: numbers('A rank-one vector', vector, size),
-      factor: finite('factor', factor),
+    rankOne.map((term) => ({
+      vector: numbers('A rank-one vector', term?.vector, size),
+      factor: finite('factor', term.factor ?? 1),
     })),
   )
 }
@@ -133,6 +139,7 @@ function linearCombination(
 
 /** A², or AᵀA where A has an adjoint. Cost of a product: two of A. */
 export function squared(operator: LinearOperator): WrappedOperator {
+  requireArguments('squared()', { operator })
   if (isNative(operator)) {
     return wrapNative(operator, { kind: 'square', operator: operator.native })
   }
@@ -155,6 +162,7 @@ export function masked(
   operator: LinearOperator,
   mask: ArrayLike<number | boolean> | string | readonly string[],
 ): WrappedOperator {
+  requireArguments('masked()', { operator })
   return congruence(operator, maskOf(operator, mask))
 }
 
@@ -168,6 +176,7 @@ export function preconditioned(
   operator: LinearOperator,
   diagonal: ArrayLike<number>,
 ): WrappedOperator {
+  requireArguments('preconditioned()', { operator })
   const d = positives('The diagonal', diagonal, operator.size)
   return congruence(
     operator,
@@ -196,7 +205,7 @@ function maskOf(
   operator: LinearOperator,
   mask: ArrayLike<number | boolean> | string | readonly string[],
 ): Float64Array {
-  if (typeof mask === 'string' || (mask.length > 0 && typeof mask[0] === 'string')) {
+  if (typeof mask === 'string' || (Array.isArray(mask) && typeof mask[0] === 'string')) {
     if (!isNative(operator)) {
       throw new LosscapeError(
         'ERR_ARGUMENT',
