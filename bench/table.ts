@@ -39,6 +39,8 @@ export function formatValue(value: number, metric: Metric): string {
       return `${round(value / 2 ** 20)} MiB`
     case 'bandwidth_share':
       return value.toFixed(3)
+    case 'relative_error':
+      return value.toExponential(2)
   }
 }
 

@@ -1,7 +1,7 @@
 import type { MachineDescription } from './machine.js'
 
 /** What a case measures, in its unit. `bandwidth_share` is the only one where more is better. */
-export type Metric = 'time_ms' | 'peak_bytes' | 'p99_ms' | 'bandwidth_share'
+export type Metric = 'time_ms' | 'peak_bytes' | 'p99_ms' | 'bandwidth_share' | 'relative_error'
 
 /** A physical floor (or another reference value) in the unit of the case's metric. */
 export interface Limit {

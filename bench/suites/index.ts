@@ -2,7 +2,9 @@ import type { BenchCase } from '../types.js'
 import { HVP } from './hvp.js'
 import { LANCZOS } from './lanczos.js'
 import { SERVICE } from './service.js'
+import { SLQ } from './slq.js'
+import { TRACE } from './trace.js'
 import { TRAIN } from './train.js'
 
 /** Every benchmark, in the order in which they run. */
-export const CASES: BenchCase[] = [...HVP, ...LANCZOS, ...TRAIN, ...SERVICE]
+export const CASES: BenchCase[] = [...HVP, ...LANCZOS, ...SLQ, ...TRACE, ...TRAIN, ...SERVICE]

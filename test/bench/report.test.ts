@@ -44,6 +44,7 @@ describe('formatValue', () => {
     expect(formatValue(0.5, 'p99_ms')).toBe('0.500 ms')
     expect(formatValue(3 * 2 ** 20, 'peak_bytes')).toBe('3.00 MiB')
     expect(formatValue(0.876, 'bandwidth_share')).toBe('0.876')
+    expect(formatValue(0.00543, 'relative_error')).toBe('5.43e-3')
   })
 })
 
