@@ -117,11 +117,26 @@ export type { LinearOperator, Precision, ProductOptions } from './curvature/oper
 
 // Curvature: algorithms, for any operator.
 export {
+  type BlockEigenResult,
+  type BlockLanczosCheckpoint,
+  type BlockLanczosOptions,
+  type BlockLanczosProgress,
+  blockLanczos,
+} from './curvature/block-lanczos.js'
+export {
   type EigenResult,
   type LanczosOptions,
   type LanczosProgress,
   lanczos,
 } from './curvature/lanczos.js'
+export type {
+  Eigenpairs,
+  EigenpairsOptions,
+  EigenpairsProgress,
+} from './curvature/eigenpairs.js'
+export { type LobpcgOptions, lobpcg } from './curvature/lobpcg.js'
+export { type PowerIterationOptions, powerIteration } from './curvature/power-iteration.js'
+export { type SubspaceIterationOptions, subspaceIteration } from './curvature/subspace-iteration.js'
 export type { LanczosCheckpoint } from './curvature/lanczos-checkpoint.js'
 export { type SlqOptions, type SlqProgress, type SlqResult, slq } from './curvature/slq.js'
 export { hutchinsonTrace, type TraceOptions, type TraceResult } from './curvature/trace.js'

@@ -15,11 +15,14 @@ it('exports what is documented, and nothing by accident', () => {
       'gaussNewtonDiagonal',
       'classStructure',
       ...['shifted', 'scaled', 'negated', 'squared', 'summed', 'masked', 'preconditioned'],
-      ...['inverse', 'finiteDifference'],
+      ...['inverse', 'finiteDifference', 'lobpcg', 'powerIteration', 'subspaceIteration'],
+      'blockLanczos',
       ...['lanczos', 'slq', 'hutchinsonTrace', 'denseMatrix', 'exactSpectrum', 'tridiagonalEigen'],
       ...['density', 'symmetricLogDensity', 'cumulative', 'cumulativeBand', 'wasserstein1'],
       ...['functional', 'functionals', 'wassersteinBound'],
       ...['operatorTrace', 'diagonal', 'frobenius', 'spectralNorm'],
+      // analyses
+      ...['countOutliers', 'linePath', 'subspaceOverlap', 'gradientOverlap', 'decompositionGap'],
       // programs
       ...['ops', 'trace', 'verify', 'formatProgram', 'simplify', 'evaluateReference'],
       ...['grad', 'valueAndGrad', 'jvp', 'linearize', 'vjp', 'hessianVectorProduct', 'vmap'],
