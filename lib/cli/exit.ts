@@ -1,4 +1,5 @@
 import { LosscapeError } from '../errors.js'
+import { ioError } from '../files/errors.js'
 
 /** Exit statuses of the command line. */
 export const EXIT = {
@@ -55,6 +56,11 @@ function asCoded(error: unknown): { code: string; message: string; stack?: strin
   const { message, stack } = error
   const { code } = error as { code?: unknown }
   if (typeof code === 'string' && code.startsWith('ERR_')) return { code, message, stack }
+  const { path, syscall } = error as { path?: unknown; syscall?: unknown }
+  if (typeof path === 'string' && typeof syscall === 'string') {
+    const verb = ['open', 'read', 'stat', 'lstat', 'scandir'].includes(syscall) ? 'read' : 'write'
+    return { code: 'ERR_IO', message: ioError(path, verb, error).message, stack }
+  }
   // V8 has no class of its own for a typed array that does not fit.
   if (error instanceof RangeError && /allocation failed|array length/i.test(message)) {
     return { code: 'ERR_OUT_OF_MEMORY', message, stack }

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
@@ -32,9 +33,12 @@ export interface SavedSpectrum extends SpectrumResult {
   settings?: Record<string, unknown>
 }
 
+/** Of a file's name; file systems take 255 bytes, and temporary names are longer. */
+const LONGEST = 120
+
 /**
  * Name of a spectrum's file: `spectrum.json` for the Hessian of all parameters, else with the kind
- * and the block, `spectrum-gauss-newton-layers.0.weight.json`.
+ * and the block, `spectrum-gauss-newton-layers.0.weight.json`. Long blocks are cut and told apart by a hash.
  */
 export function spectrumFile(kind: string, params: string | undefined): string {
   const parts = ['spectrum']
@@ -43,7 +47,10 @@ export function spectrumFile(kind: string, params: string | undefined): string {
     // What a file name may not hold is told apart: 'a*' and '!a' are two blocks.
     parts.push(params.replace(/[^\w.-]/g, (c) => ({ '*': '+', '!': '~', ',': '_' })[c] ?? '='))
   }
-  return `${parts.join('-')}.json`
+  const name = parts.join('-')
+  if (name.length <= LONGEST) return `${name}.json`
+  const hash = createHash('sha256').update(`${params}`).digest('hex').slice(0, 16)
+  return `${name.slice(0, LONGEST)}-${hash}.json`
 }
 
 /** @throws ERR_IO, ERR_FORMAT */

@@ -44,6 +44,8 @@ export async function openSpectrum(
   signal: AbortSignal,
 ): Promise<OpenedSpectrum> {
   const run = await openRun(folder)
+  // A pattern that matches nothing is told before data are read.
+  if (request.params !== undefined) run.model.layout.match(request.params)
   const theta = await loadParameters(run)
   const { samples, data: spec, kind, batch, params, dtype: precision } = request
   const set = await loadRunData(run, { split: 'train', spec, samples, signal })

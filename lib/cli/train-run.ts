@@ -183,7 +183,7 @@ export async function trainPrepared(
   const bar = session.progress('train')
   const batch = Math.min(recipe.batch ?? 128, set.size)
   let tested = ''
-  const result = await train(device, model, set, {
+  const training = train(device, model, set, {
     ...recipe,
     seed,
     test: test ?? undefined,
@@ -197,6 +197,11 @@ export async function trainPrepared(
     onProgress: ({ step, steps, epoch, loss }) =>
       bar.update(step, steps, `epoch ${epoch.toFixed(1)}, loss ${loss.toPrecision(3)}${tested}`),
     signal: session.signal,
+  })
+  const result = await training.catch(async (error: unknown) => {
+    // Nothing to resume, and the folder must not stand in the way of the next attempt.
+    if (!prepared.run) await run.removeUnlessStarted()
+    throw error
   })
   await run.saveParameters(result.params)
   const rows = await run.readMetrics()
@@ -228,6 +233,8 @@ async function newRun(
 ): Promise<RunFolder> {
   const training = { ...recipe, test: test !== null, threads: device.threads }
   const run = await createRun(out, { model, data, training, seed, overwrite })
+  // From now on the folder is taken, also for a run that another process starts.
+  await run.appendMetrics()
   // What an earlier run left would be taken for results of this one.
   for (const name of await readdir(out)) {
     if (name === RESULT || /^spectrum.*\.json$/.test(name)) await rm(join(out, name))

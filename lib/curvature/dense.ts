@@ -1,3 +1,4 @@
+import { newArray } from '../allocation.js'
 import { requireArguments } from '../arguments.js'
 import { orAborted, withProgress } from '../callbacks.js'
 import { defaultBinding } from '../device/device.js'
@@ -37,7 +38,7 @@ export async function denseMatrix(
     )
   }
   return withProgress(options, async ({ signal, onProgress }) => {
-    const matrix = new Float64Array(n * n)
+    const matrix = newArray(Float64Array, n * n, 'The dense matrix')
     for (let from = 0; from < n; from += BLOCK) {
       const count = Math.min(BLOCK, n - from)
       const unit = allocate(operator.dtype, count * n)

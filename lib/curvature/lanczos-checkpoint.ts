@@ -36,7 +36,7 @@ interface SaverOptions {
   >
   readonly every: number
   readonly resume?: LanczosCheckpoint
-  readonly onCheckpoint?: (checkpoint: LanczosCheckpoint) => void | Promise<void>
+  readonly onCheckpoint?: (checkpoint: LanczosCheckpoint) => void
 }
 
 /** Hands out checkpoints; reads only the basis vectors that are new. */

@@ -63,7 +63,7 @@ export interface LanczosOptions {
    */
   readonly reorthogonalize?: Reorthogonalize
   /** Called with all that a later run needs to go on, every `checkpointEvery` steps and on abort. */
-  readonly onCheckpoint?: (checkpoint: LanczosCheckpoint) => void | Promise<void>
+  readonly onCheckpoint?: (checkpoint: LanczosCheckpoint) => void
   /** Default 20. */
   readonly checkpointEvery?: number
   /**

@@ -1,3 +1,4 @@
+import { newArray } from '../allocation.js'
 import { requireArguments } from '../arguments.js'
 import type { Device } from '../device/device.js'
 import { LosscapeError } from '../errors.js'
@@ -50,7 +51,8 @@ export function isNative(operator: LinearOperator): operator is NativeLinearOper
 export const EPSILON: Readonly<Record<Precision, number>> = { f32: 2 ** -23, f64: 2 ** -52 }
 
 export function allocate(dtype: Precision, length: number): FloatVector {
-  return dtype === 'f64' ? new Float64Array(length) : new Float32Array(length)
+  const Real = dtype === 'f64' ? Float64Array : Float32Array
+  return newArray<FloatVector>(Real, length, 'Vectors of an operator')
 }
 
 /** A vector of n plain numbers has one segment. */

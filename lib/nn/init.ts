@@ -1,3 +1,4 @@
+import { newArray } from '../allocation.js'
 import { argumentError } from '../arguments.js'
 import { LosscapeError } from '../errors.js'
 import { elements } from '../program/shape.js'
@@ -114,7 +115,7 @@ export function initialParameters(
   layout: ParameterLayout,
   seed: number,
 ): Float64Array {
-  const theta = new Float64Array(layout.size)
+  const theta = newArray(Float64Array, layout.size, 'The parameters of the model')
   for (const [i, parameter] of parameters.entries()) {
     fillOne(parameter, layout.view(theta, parameter.name), seed, i)
   }

@@ -1,3 +1,4 @@
+import { newArray } from '../allocation.js'
 import type { Device } from '../device/device.js'
 import { LosscapeError } from '../errors.js'
 import type { JobOptions, NativeBuffer, NativeView } from '../native.js'
@@ -35,8 +36,8 @@ export function uploadParameters(
     }
   }
   const bytes = precision === 'f64' ? 8 : 4
-  const storage: FloatVector =
-    precision === 'f64' ? new Float64Array(layout.storage) : new Float32Array(layout.storage)
+  const Real = precision === 'f64' ? Float64Array : Float32Array
+  const storage = newArray<FloatVector>(Real, layout.storage, 'The parameters of the model')
   const buffer = device.binding.createBuffer(storage.byteLength)
   // The queue keeps order: whatever runs later at that priority sees the parameters.
   buffer.write(0, layout.toStorage(params, storage), options).catch(() => {})

@@ -1,3 +1,4 @@
+import { newArray } from '../allocation.js'
 import { LosscapeError } from '../errors.js'
 import { inverseNormal } from './elementary.js'
 import { multiplyHigh, type Word64, words } from './philox.js'
@@ -17,7 +18,7 @@ export function uniforms<T extends FloatArray = Float64Array>(
   stream: Word64,
   start: number,
   count: number,
-  out: T = new Float64Array(count) as FloatArray as T,
+  out: T = newArray(Float64Array, count, 'Random numbers') as FloatArray as T,
 ): T {
   fill(seed, stream, start, count, out, (word) => (word + 0.5) * TWO_NEG_32)
   return out
@@ -32,7 +33,7 @@ export function normals<T extends FloatArray = Float64Array>(
   stream: Word64,
   start: number,
   count: number,
-  out: T = new Float64Array(count) as FloatArray as T,
+  out: T = newArray(Float64Array, count, 'Random numbers') as FloatArray as T,
 ): T {
   fill(seed, stream, start, count, out, (word) => inverseNormal((word + 0.5) * TWO_NEG_32))
   return out
@@ -44,7 +45,7 @@ export function rademacher<T extends FloatArray = Float64Array>(
   stream: Word64,
   start: number,
   count: number,
-  out: T = new Float64Array(count) as FloatArray as T,
+  out: T = newArray(Float64Array, count, 'Random numbers') as FloatArray as T,
 ): T {
   const first = Math.floor(start / 32)
   const last = Math.floor((start + count + 31) / 32)
@@ -84,7 +85,7 @@ export function permutation(seed: Word64, stream: Word64, n: number): Uint32Arra
     throw new LosscapeError('ERR_ARGUMENT', `n must be from 0 to 2^32 - 1; got ${n}.`)
   }
   const draws = words(seed, stream, 0, n)
-  const order = new Uint32Array(n)
+  const order = newArray(Uint32Array, n, 'A permutation')
   for (let i = 0; i < n; i++) order[i] = i
   for (let i = n - 1; i > 0; i--) {
     const j = multiplyHigh(draws[i], i + 1)

@@ -1,3 +1,4 @@
+import { newArray } from '../allocation.js'
 import { LosscapeError } from '../errors.js'
 
 /**
@@ -89,7 +90,7 @@ export function words(
   stream: Word64,
   start: number,
   count: number,
-  out: Uint32Array = new Uint32Array(count),
+  out: Uint32Array = newArray(Uint32Array, count, 'Random words'),
 ): Uint32Array {
   checkRange(start, count)
   const key = wordPair(seed, 'seed')

@@ -100,6 +100,15 @@ export class RunFolder {
     await saveCheckpoint(this.file(FILES.checkpoint), this.model, checkpoint)
   }
 
+  /** Takes a run back that failed before anything of it was saved. */
+  async removeUnlessStarted(): Promise<void> {
+    for (const name of [FILES.model, FILES.checkpoint]) {
+      if (await exists(this.file(name))) return
+    }
+    if ((await this.readMetrics()).length > 0) return
+    for (const name of [FILES.metrics, FILES.config]) await rm(this.file(name), { force: true })
+  }
+
   /**
    * The checkpoint to go on from, or null. Metrics of later steps are cut off, so that what the
    * resumed run appends continues the file as if it had never stopped.
@@ -114,7 +123,8 @@ export class RunFolder {
 }
 
 /**
- * Makes a folder for a run and writes its `config.json`.
+ * Makes a folder for a run and writes its `config.json`. A folder that holds nothing else of a run
+ * counts as fresh.
  *
  * @throws ERR_ARGUMENT when the folder holds a run already and `overwrite` is not set; ERR_IO
  *
@@ -141,7 +151,11 @@ export async function createRun(path: string, options: CreateRunOptions): Promis
   const configFile = run.file(FILES.config)
   await makeFolder(path)
   if (await exists(configFile)) {
-    if (!overwrite) {
+    const left = await Promise.all(
+      [FILES.checkpoint, FILES.metrics, FILES.model].map((name) => exists(run.file(name))),
+    )
+    // A configuration alone is a run that never made a step.
+    if (!overwrite && left.includes(true)) {
       throw new LosscapeError(
         'ERR_ARGUMENT',
         `${path} holds a run already: resume it, choose another folder, or pass overwrite.`,

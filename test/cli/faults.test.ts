@@ -1,7 +1,8 @@
+import { spawnSync } from 'node:child_process'
 import { cpSync, existsSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { beforeAll, expect, it } from 'vitest'
-import { losscape, losscapeJson, temporaryFolder } from './support.js'
+import { losscape, losscapeJson, root, temporaryFolder } from './support.js'
 
 const folder = temporaryFolder()
 const good = join(folder, 'good')
@@ -105,6 +106,62 @@ it.each<[string, () => string[], RegExp]>([
   ],
 ])('%s fails with one coded line', async (_, args, message) => {
   expect(await failure(args())).toMatch(message)
+})
+
+it('a training that fails before its first step leaves the folder free', async () => {
+  const out = join(folder, 'too-large')
+  const wide = await losscape([
+    'train',
+    '--model',
+    'mlp:4-4000000-4000000-3',
+    ...data,
+    '--out',
+    out,
+  ])
+  expect(wide).toMatchObject({ status: 1, stderr: expect.stringContaining('ERR_OUT_OF_MEMORY') })
+  expect(existsSync(join(out, 'config.json'))).toBe(false)
+  await losscapeJson(['train', '--model', 'mlp:4-3', ...data, '--out', out])
+  const again = await losscape(['train', '--model', 'mlp:4-3', ...data, '--out', out])
+  expect(again).toMatchObject({ status: 1, stderr: expect.stringContaining('holds a run already') })
+})
+
+it('a block that matches nothing is refused before data are read', async () => {
+  const moved = damaged('no-data', (file) => {
+    const text = readFileSync(file('config.json'), 'utf8')
+    writeFileSync(file('config.json'), text.replace(/"blobs\?[^"]*"/, '"mnist:/nowhere"'))
+  })
+  expect(await failure(['spectrum', moved, '--params', 'conv.*'])).toMatch(/ERR_ARG.*'conv\.\*'/)
+})
+
+it('a long block gets a file name that fits', async () => {
+  const block = Array.from({ length: 40 }, () => 'layers.0.weight').join(',')
+  const wanted = ['spectrum', good, '--params', block, '--top', '1', '--probes', '1', '--json']
+  expect(await losscape(wanted)).toMatchObject({ status: 0 })
+})
+
+/** Runs `losscape ARGS` in a shell that redirects its output. */
+function redirected(args: string, shell: string): { status: number | null; stderr: string } {
+  const command = `"${process.execPath}" "${join(root, 'dist', 'cli', 'main.js')}" ${args} ${shell}`
+  const { status, stderr } = spawnSync('bash', ['-c', `set -o pipefail; ${command}`], {
+    encoding: 'utf8',
+  })
+  return { status, stderr }
+}
+
+it.runIf(existsSync('/dev/full'))('a full disk behind stdout is an error', () => {
+  const { status, stderr } = redirected(`eval "${good}" --json --quiet`, '> /dev/full')
+  expect(status).toBe(1)
+  expect(JSON.parse(stderr)).toEqual({
+    error: { code: 'ERR_IO', message: expect.stringContaining('standard output') },
+  })
+})
+
+it('closed pipes are none', () => {
+  expect(redirected(`eval "${good}" --json --quiet`, '| true')).toEqual({ status: 0, stderr: '' })
+  const out = join(folder, 'unheard')
+  const command = `train --model mlp:4-3 ${data.join(' ').replaceAll('&', '\\&')} --out "${out}"`
+  expect(redirected(command, '2>&1 | true').status).toBe(0)
+  expect(existsSync(join(out, 'result.json'))).toBe(true)
 })
 
 it('options that do not fit leave no run folder behind', () => {

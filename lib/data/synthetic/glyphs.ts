@@ -1,4 +1,5 @@
 import { setImmediate } from 'node:timers/promises'
+import { newArray } from '../../allocation.js'
 import { throwIfAborted } from '../../errors.js'
 import { requireOptions } from '../../options.js'
 import { stream, words } from '../../random/index.js'
@@ -12,7 +13,6 @@ export interface GlyphOptions extends SyntheticOptions {
   noise?: number
   /** Share of images with dark strokes on a light ground. Default 0.5. */
   inverted?: number
-  signal?: AbortSignal
 }
 
 /** Side of the images. */
@@ -106,14 +106,14 @@ export const GLYPHS_NORMALIZATION: Normalization = { mean: [0.5027], std: [0.242
  * Throws ERR_ARGUMENT, ERR_ABORTED.
  */
 export async function glyphs(options: GlyphOptions = {}): Promise<DataSet> {
-  requireOptions('glyphs()', options, [...SYNTHETIC, 'noise', 'inverted', 'signal'])
+  requireOptions('glyphs()', options, [...SYNTHETIC, 'noise', 'inverted'])
   const { seed = 0, split = 'train', signal } = options
   const noise = amountOption('noise', options.noise ?? 24)
   const inverted = amountOption('inverted', options.inverted ?? 0.5)
   const n = integerOption('n', options.n ?? 10_000)
   const size = splitSize({ n, test: options.test ?? 2000, split }, n)
-  const inputs = new Uint8Array(size * PIXELS)
-  const targets = new Int32Array(size)
+  const inputs = newArray(Uint8Array, size * PIXELS, 'glyphs')
+  const targets = newArray(Int32Array, size, 'glyphs')
   const streamNumber = stream('data', 300 + (split === 'test' ? 1 : 0))
   for (let i = 0; i < size; i++) {
     if (i % SLICE === 0) {

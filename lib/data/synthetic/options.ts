@@ -11,10 +11,12 @@ export interface SyntheticOptions {
   seed?: Word64
   /** Default 'train'. */
   split?: 'train' | 'test'
+  /** Checked where the set is made in slices (`data.load()`, glyphs). */
+  signal?: AbortSignal
 }
 
-/** The names of {@link SyntheticOptions}; `signal` is what `load()` hands to every set. */
-export const SYNTHETIC = ['n', 'test', 'seed', 'split'] as const
+/** The names of {@link SyntheticOptions}. */
+export const SYNTHETIC = ['n', 'test', 'seed', 'split', 'signal'] as const
 
 /** Throws ERR_ARGUMENT unless `value` is an integer of at least `least`. */
 export function integerOption(what: string, value: number, least = 1): number {

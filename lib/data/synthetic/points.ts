@@ -1,3 +1,4 @@
+import { newArray } from '../../allocation.js'
 import { normals, stream, type Word64 } from '../../random/index.js'
 import { type DataSet, IDENTITY, validate } from '../dataset.js'
 import { integerOption, type SyntheticOptions } from './options.js'
@@ -37,7 +38,7 @@ export function makePoints(recipe: PointRecipe, seed: Word64, options: Synthetic
   const size = splitSize(options, recipe.defaultSize)
   const points = normals(seed, splitStream(split, 0), 0, size * dim)
   const place = new Float64Array(dim)
-  const targets = new Int32Array(size)
+  const targets = newArray(Int32Array, size, name)
   for (let i = 0; i < size; i++) {
     targets[i] = i % classes
     recipe.place(targets[i], i, place)

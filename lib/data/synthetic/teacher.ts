@@ -1,3 +1,4 @@
+import { newArray } from '../../allocation.js'
 import { LosscapeError } from '../../errors.js'
 import { requireOptions } from '../../options.js'
 import { normals, stream } from '../../random/index.js'
@@ -52,8 +53,14 @@ export function teacher(options: TeacherOptions = {}): DataSet {
 
   const draw = (part: 'train' | 'test') => {
     const size = splitSize({ ...options, split: part }, 1000)
-    const inputs = normals(seed, splitStream(part, 0), 0, size * dim, new Float32Array(size * dim))
-    const y = new Float64Array(size * outputs)
+    const inputs = normals(
+      seed,
+      splitStream(part, 0),
+      0,
+      size * dim,
+      newArray(Float32Array, size * dim, 'teacher'),
+    )
+    const y = newArray(Float64Array, size * outputs, 'teacher')
     const hidden = new Float64Array(width)
     for (let i = 0; i < size; i++) {
       for (let h = 0; h < width; h++) {
