@@ -1,24 +1,19 @@
 import { requireArguments } from '../arguments.js'
 import type { DataSet } from '../data/dataset.js'
-import { take } from '../data/select.js'
-import { planChunks, uploadBatches } from '../device/batches.js'
 import type { Device } from '../device/device.js'
 import { withSignal } from '../device/native-call.js'
 import { LosscapeError, throwIfAborted } from '../errors.js'
-import type { NativeBinding, NativeBuffer } from '../native.js'
+import type { NativeBinding } from '../native.js'
 import { requireMatch } from '../nn/batch.js'
-import type { ParameterLayout } from '../nn/layout.js'
 import { type LossSpec, resolveLoss } from '../nn/loss.js'
 import type { Model } from '../nn/model.js'
-import { uploadParameters } from '../nn/upload.js'
 import { requireOptions } from '../options.js'
 import { type ClassMeans, classGrams, trace } from './class-gram.js'
-import { dataSum } from './data-sum.js'
+import { byClass, sumClasses } from './class-means.js'
 import { type SampleSelection, selectSamples } from './description.js'
 import { gaussNewtonDiagonal } from './gauss-newton-diagonal.js'
 import { selectBlock } from './network.js'
 import { oneOf, type Precision } from './operator.js'
-import { rootSumProgram } from './root-programs.js'
 import { requireLikelihood } from './scores.js'
 
 export interface ClassStructureOptions {
@@ -83,7 +78,6 @@ export interface ClassStructure {
 }
 
 const WHAT = 'classStructure()'
-const KEEP = 2 * 1024 ** 3
 const DEFAULT_LIMIT = 2 * 1024 ** 3
 /** Matrices of dot products alive together: of the means, of two terms, eigenvectors, scratch. */
 const GRAM_COPIES = 6
@@ -181,13 +175,6 @@ export async function classStructure(
   }
 }
 
-/** Indices of the samples per class. Labels outside the classes carry no weight in any loss. */
-function byClass(set: DataSet, classes: number): number[][] {
-  const members: number[][] = Array.from({ length: classes }, () => [])
-  for (let i = 0; i < set.size; i++) members[set.targets[i]]?.push(i)
-  return members
-}
-
 function requireMemory(rows: number, rowBytes: number, limit: number): void {
   if (!(limit > 0)) {
     throw new LosscapeError('ERR_ARGUMENT', `memoryLimit must be a number of bytes, got ${limit}.`)
@@ -199,69 +186,6 @@ function requireMemory(rows: number, rowBytes: number, limit: number): void {
     'ERR_OUT_OF_MEMORY',
     `${WHAT} needs ${mebibytes(needed)} for ${rows} class means of ${mebibytes(rowBytes)} and their dot products; memoryLimit is ${mebibytes(limit)}. Raise it, or choose a block with \`params\`.`,
   )
-}
-
-interface Summing {
-  readonly device: Device
-  readonly model: Model
-  readonly params: ArrayLike<number>
-  readonly set: DataSet
-  readonly loss: ReturnType<typeof resolveLoss>
-  readonly precision: Precision
-  readonly block: { selected: boolean[]; layout: ParameterLayout }
-  readonly labels: readonly number[]
-  readonly members: readonly (readonly number[])[]
-  readonly classes: number
-  readonly means: NativeBuffer
-  readonly rowBytes: number
-  readonly batch: number
-  readonly signal: AbortSignal | undefined
-  readonly advance: (samples: number) => void
-}
-
-/** Writes D_{c,c'} to row p C + c' of the means, one class of samples at a time. */
-async function sumClasses(task: Summing): Promise<void> {
-  const { device, model, set, precision, block, labels, members, means, rowBytes } = task
-  const largest = Math.max(...labels.map((c) => members[c].length))
-  const plan = planChunks(task.batch, largest, device.threads, rowBytes)
-  const { selected } = block
-  const setting = { model, loss: task.loss, set, batch: plan.rows, selected }
-  // One program for all classes: chunks have the same size, padded with samples of weight 0.
-  const program = rootSumProgram(setting, WHAT)
-  const theta = uploadParameters(device, model.layout, task.params, precision)
-  const selector = device.binding.createBuffer(4)
-  try {
-    for (const [p, c] of labels.entries()) {
-      const own = uploadBatches(device, take(set, members[c]), plan.rows, precision)
-      try {
-        const inputs = own.chunks.map(({ x, y, w }) => [...theta.views, x, y, w])
-        const native = dataSum(device, program, block.layout, inputs, {
-          ...{ precision, sideBySide: plan.sideBySide, keepBytes: KEEP },
-          scale: 1 / members[c].length,
-          selector: { buffer: selector, offset: 0 },
-        })
-        try {
-          for (let k = 0; k < task.classes; k++) {
-            const row = { buffer: means, offset: (p * task.classes + k) * rowBytes }
-            await withSignal(device.binding, task.signal, (token) =>
-              Promise.all([
-                selector.write(0, Int32Array.of(k), { token }),
-                native.apply(theta.views[0], row, 1, { token }),
-              ]),
-            )
-            task.advance(members[c].length)
-          }
-        } finally {
-          native.dispose()
-        }
-      } finally {
-        own.dispose()
-      }
-    }
-  } finally {
-    selector.dispose()
-    theta.buffer.dispose()
-  }
 }
 
 async function spectra(

@@ -2,7 +2,7 @@ import type { DataSet } from '../data/dataset.js'
 import { take } from '../data/select.js'
 import { LosscapeError } from '../errors.js'
 import { oneOf, type Precision } from './operator.js'
-import type { CurvatureKind } from './programs.js'
+import type { CurvatureKind } from './setting.js'
 
 /** Samples of a data set: these, in this order, or all from `from` up to `to` (exclusive). */
 export type SampleSelection = ArrayLike<number> | { readonly from?: number; readonly to?: number }

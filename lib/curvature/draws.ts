@@ -4,8 +4,8 @@ import type { NativeBuffer } from '../native.js'
 import { elements } from '../program/shape.js'
 import { normals, stream, uniforms, type Word64 } from '../random/index.js'
 import { allocate, type Precision } from './operator.js'
-import type { CurvatureSetting } from './programs.js'
 import { noisePerDraw, requireLikelihood } from './scores.js'
+import type { CurvatureSetting } from './setting.js'
 
 /** Of {@link fisherMonteCarlo}. */
 export interface DrawOptions {

@@ -13,10 +13,10 @@ import { dataSum } from './data-sum.js'
 import { type SampleSelection, selectSamples } from './description.js'
 import { selectBlock } from './network.js'
 import { allocate, oneOf, type Precision } from './operator.js'
-import type { CurvatureSetting } from './programs.js'
 import { rootSquaresProgram } from './root-programs.js'
 import { rootCount } from './roots.js'
 import { requireLikelihood } from './scores.js'
+import type { CurvatureSetting } from './setting.js'
 
 export interface GaussNewtonDiagonalOptions {
   /** Default 'cross-entropy' for labels, 'mse' for values. */

@@ -4,13 +4,7 @@ import { planChunks, uploadBatches } from '../device/batches.js'
 import { compileProgram } from '../device/compile.js'
 import type { Device } from '../device/device.js'
 import { LosscapeError } from '../errors.js'
-import type {
-  CompileOptions,
-  NativeBuffer,
-  NativeExecutable,
-  NativeView,
-  OperatorSpec,
-} from '../native.js'
+import type { CompileOptions, NativeExecutable, NativeView, OperatorSpec } from '../native.js'
 import { requireMatch } from '../nn/batch.js'
 import { ParameterLayout } from '../nn/layout.js'
 import { defaultLoss, type LossSpec, resolveLoss } from '../nn/loss.js'
@@ -19,7 +13,6 @@ import { parameterViews, uploadParameters } from '../nn/upload.js'
 import { requireOptions } from '../options.js'
 import type { Linearized } from '../program/linearize.js'
 import { vmapProgram } from '../program/vmap.js'
-import { dataSum } from './data-sum.js'
 import {
   type OperatorDescription,
   type SampleSelection,
@@ -28,14 +21,11 @@ import {
   statisticsMode,
 } from './description.js'
 import { type DrawOptions, requireDraws, uploadNoise } from './draws.js'
+import { meanGradient } from './mean-gradient.js'
 import { DeviceOperator } from './native-operator.js'
-import { allocate, oneOf, type Precision } from './operator.js'
-import {
-  type CurvatureKind,
-  type CurvatureSetting,
-  curvatureProgram,
-  gradientProgram,
-} from './programs.js'
+import { oneOf, type Precision } from './operator.js'
+import { curvatureProgram } from './programs.js'
+import type { CurvatureKind, CurvatureSetting } from './setting.js'
 
 export interface CurvatureOptions {
   /** Default 'cross-entropy' for labels, 'mse' for values. */
@@ -203,31 +193,6 @@ export function networkOperator(
     for (const item of owned) item.dispose()
     throw error
   }
-}
-
-/**
- * ḡ = (1/N) Σ g_i in device storage, computed by the queue before whatever is queued later: a sum
- * over chunks of a program without tangents.
- */
-function meanGradient(
-  device: Device,
-  setting: CurvatureSetting,
-  layout: ParameterLayout,
-  inputs: NativeView[][],
-  run: Pick<SpecOptions, 'precision' | 'sideBySide'>,
-): NativeBuffer {
-  const program = gradientProgram(setting)
-  const gradient = { ...program, outputs: program.outputs.slice(1) }
-  const scale = 1 / setting.set.size
-  const native = dataSum(device, gradient, layout, inputs, { ...run, scale })
-  // NaN until the gradient is there: if its job fails, no product passes for a result.
-  const unknown = allocate(run.precision, layout.storage).fill(Number.NaN)
-  const mean = device.binding.createBuffer(unknown.byteLength)
-  const view = { buffer: mean, offset: 0 }
-  mean.write(0, unknown).catch(() => {})
-  native.apply(inputs[0][0], view, 1).catch(() => {})
-  native.dispose()
-  return mean
 }
 
 function decayOf({ weightDecay = 0 }: CurvatureOptions): number {

@@ -5,9 +5,9 @@ import { inline, outputList, type TracedFunction, trace } from '../program/trace
 import type { Program, TensorType } from '../program/types.js'
 import { vmapProgram } from '../program/vmap.js'
 import { squareRows } from './factor-rows.js'
-import { type CurvatureSetting, inputTypes, network } from './programs.js'
 import { outputRoot } from './roots.js'
 import { requireLikelihood } from './scores.js'
+import { type CurvatureSetting, inputTypes, network } from './setting.js'
 
 const SELECTOR: TensorType = { dtype: 'i32', shape: [1] }
 

@@ -1,4 +1,5 @@
-import { type CurvatureKind, curvatureProgram } from '../../lib/curvature/programs.js'
+import { curvatureProgram } from '../../lib/curvature/programs.js'
+import type { CurvatureKind } from '../../lib/curvature/setting.js'
 import type { DataSet } from '../../lib/data/dataset.js'
 import { type LossSpec, resolveLoss } from '../../lib/nn/loss.js'
 import { mlp } from '../../lib/nn/mlp.js'

@@ -1,4 +1,5 @@
-import { type CurvatureKind, gradientProgram } from '../../lib/curvature/programs.js'
+import { gradientProgram } from '../../lib/curvature/programs.js'
+import type { CurvatureKind } from '../../lib/curvature/setting.js'
 import { normalizeBatch } from '../../lib/nn/batch.js'
 import { resolveLoss } from '../../lib/nn/loss.js'
 import { evaluate, trace, vjpProgram } from '../../lib/program/index.js'
