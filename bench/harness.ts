@@ -73,18 +73,22 @@ export async function runCase(
   try {
     const { run, measure } = prepared
     const ours = measure ?? (() => timeSlice(run!, options.sliceMs))
-    const rivals =
+    const torch =
       peer && bench.peer ? await peerContenders(bench, context, peer, options, warn) : []
-    const samples = await interleave([{ name: '', measure: ours }, ...rivals], {
+    const own = (prepared.rivals ?? []).map(({ name, run }) => ({
+      name,
+      measure: () => timeSlice(run, options.sliceMs),
+    }))
+    const samples = await interleave([{ name: '', measure: ours }, ...torch, ...own], {
       ...options,
       repetitions: Math.min(options.repetitions, bench.slow ? 7 : options.repetitions),
     })
-    if (rivals.length > 0 && bench.peer === 'worker') await peer!.close(bench.id)
+    if (torch.length > 0 && bench.peer === 'worker') await peer!.close(bench.id)
     const medians = new Map([...samples].map(([name, values]) => [name, median(values)]))
     const value = medians.get('')!
     medians.delete('')
     return {
-      ...summarize(bench, value, medians, peer?.version ?? null),
+      ...summarize(bench, value, medians, torch.length > 0 ? `torch ${peer!.version}` : 'losscape'),
       ...limitOf(prepared.limit),
     }
   } finally {
@@ -97,7 +101,7 @@ export function summarize(
   bench: Pick<BenchCase, 'id' | 'what' | 'metric'>,
   ours: number,
   peers: Map<string, number>,
-  version: string | null,
+  origin: string,
 ): BenchResult {
   const better = betterOf(bench.metric)
   const sign = better === 'lower' ? 1 : -1
@@ -108,7 +112,7 @@ export function summarize(
     metric: bench.metric,
     ours,
     peer: best?.[1] ?? null,
-    peerName: best === null ? null : `torch ${version} ${best[0]}`,
+    peerName: best === null ? null : `${origin} ${best[0]}`,
     peers: best === null ? null : Object.fromEntries(peers),
     ratio: ratio(ours, best?.[1] ?? null, better),
     limit: null,

@@ -33,6 +33,8 @@ export interface Prepared {
   /** One measurement in the case's unit. Cases of the other metrics have this one. */
   measure?: () => Promise<number>
   limit?: Limit | null
+  /** Other ways of ours that do the same, measured as the peer. */
+  rivals?: { name: string; run: () => Promise<unknown> }[]
   dispose?: () => void | Promise<void>
 }
 

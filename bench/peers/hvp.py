@@ -268,3 +268,13 @@ def flat_product(loss, params):
     """A product on flat vectors by retained-graph double backward."""
     product = double_backward(loss, params)
     return lambda v: flatten(product(unflatten(v, params)))
+
+
+@case("hvp/fisher-mlp784")
+class EmpiricalFisher(GaussNewton):
+    """J^T r (r^T J v) / B with r = p - e_y: the passes of the Gauss-Newton product."""
+
+    def output_hessian(self, z):
+        r = torch.softmax(z, dim=1)
+        r[torch.arange(len(r)), self.y] -= 1
+        return lambda u: r * (r * u).sum(dim=1, keepdim=True) / self.batch

@@ -111,6 +111,11 @@ class Flat(Lanczos):
         return alpha, beta
 
 
+@case("lanczos/mlp784-partial")
+class Partial(Flat):
+    """The same loops; torch has no partial reorthogonalisation to compare with."""
+
+
 @case("lanczos/memory")
 class Memory(Lanczos):
     """Run once per fresh process: `worker.py --peak` reports what it added to the resident set."""

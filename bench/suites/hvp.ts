@@ -1,4 +1,4 @@
-import { gaussNewton, hessian } from '../../lib/index.js'
+import { empiricalFisher, gaussNewton, hessian } from '../../lib/index.js'
 import { MLP_SMALL, MLP784, mlp, openDevice, randomSet, randomVector } from '../inputs.js'
 import type { BenchCase, BenchContext, Prepared } from '../types.js'
 import { gaussNewtonFlops, gemmFloor, hessianProductFlops } from '../work.js'
@@ -113,6 +113,21 @@ export const HVP: BenchCase[] = [
     ours: (context) =>
       product(context, {
         kind: gaussNewton,
+        sizes: MLP784,
+        samples: 512,
+        batch: 512,
+        count: 1,
+        flops: gaussNewtonFlops(MLP784, 512),
+      }),
+  },
+  {
+    id: 'hvp/fisher-mlp784',
+    what: 'empirical Fisher product, mlp 784-256-256-10, batch 512, primal kept',
+    metric: 'time_ms',
+    peer: 'worker',
+    ours: (context) =>
+      product(context, {
+        kind: empiricalFisher,
         sizes: MLP784,
         samples: 512,
         batch: 512,

@@ -68,7 +68,7 @@ describe('summarize', () => {
       ['slow', 9],
       ['fast', 3],
     ])
-    expect(summarize(bench, 2, peers, '2.13.0')).toMatchObject({
+    expect(summarize(bench, 2, peers, 'torch 2.13.0')).toMatchObject({
       peer: 3,
       peerName: 'torch 2.13.0 fast',
       peers: { slow: 9, fast: 3 },
@@ -81,7 +81,7 @@ describe('summarize', () => {
       ['a', 0.5],
       ['b', 0.25],
     ])
-    const result = summarize({ ...bench, metric: 'bandwidth_share' }, 1, peers, '2')
+    const result = summarize({ ...bench, metric: 'bandwidth_share' }, 1, peers, 'torch 2')
     expect(result).toMatchObject({ peer: 0.5, ratio: 2 })
   })
 })
