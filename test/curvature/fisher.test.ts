@@ -313,6 +313,17 @@ describe('options of every operator', () => {
     }
   })
 
+  it('the order of the samples does not matter, drawn targets included', async () => {
+    const samples = Array.from({ length: set.size }, (_, i) => (5 * i + 3) % set.size)
+    expect(new Set(samples).size).toBe(set.size)
+    for (const make of [gaussNewton, fisherMonteCarlo, gradientCovariance]) {
+      using shuffled = make(device, model, params, set, { ...f64, samples, batch: 5 })
+      using whole = make(device, model, params, set, f64)
+      const [a, b] = [await shuffled.matvec(v), await whole.matvec(v)]
+      expect(largestDifference(a, b)).toBeLessThan(1e-13 * Math.max(1, largest(b)))
+    }
+  })
+
   it('refuses samples that do not exist, and statistics that a model does not have', () => {
     const make = (options: object) => () => hessian(device, model, params, set, options)
     expect(make({ samples: [0, set.size] })).toThrow(coded('ERR_RANGE'))
