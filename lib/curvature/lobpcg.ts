@@ -1,4 +1,5 @@
 import { isVector, requireArguments } from '../arguments.js'
+import { withProgress } from '../callbacks.js'
 import { LosscapeError } from '../errors.js'
 import { requireOptions } from '../options.js'
 import { checkOnce } from './check.js'
@@ -68,16 +69,18 @@ export async function lobpcg(
       `Expected at most k = ${limits.k} start vectors, got ${start.length}.`,
     )
   }
-  const work = new Workspace(operator, options.signal)
-  try {
-    const precondition = await preconditionerOf(work, options.preconditioner)
-    if (options.check ?? true) await checkOnce(operator, options.signal)
-    const run = new Lobpcg(work, limits, which, precondition)
-    await run.begin(start, options.seed ?? 0)
-    return await run.iterate(options.onProgress)
-  } finally {
-    work.dispose()
-  }
+  return withProgress(options, async ({ signal, onProgress }) => {
+    const work = new Workspace(operator, signal)
+    try {
+      const precondition = await preconditionerOf(work, options.preconditioner)
+      if (options.check ?? true) await checkOnce(operator, signal)
+      const run = new Lobpcg(work, limits, which, precondition)
+      await run.begin(start, options.seed ?? 0)
+      return await run.iterate(onProgress)
+    } finally {
+      work.dispose()
+    }
+  })
 }
 
 type Precondition = (w: VectorBlock) => Promise<unknown>

@@ -1,4 +1,5 @@
 import { requireArguments } from '../arguments.js'
+import { withProgress } from '../callbacks.js'
 import { LosscapeError } from '../errors.js'
 import { requireOptions } from '../options.js'
 import { checkOnce } from './check.js'
@@ -54,13 +55,15 @@ export async function powerIteration(
     )
   }
   const limits = requireLimits(operator, options, { k: 1, maxIterations: 1000, most })
-  if (options.check ?? true) await checkOnce(operator, options.signal)
-  const work = new Workspace(operator, options.signal)
-  try {
-    return await run(work, deflate, limits, options)
-  } finally {
-    work.dispose()
-  }
+  return withProgress(options, async (watched) => {
+    if (options.check ?? true) await checkOnce(operator, watched.signal)
+    const work = new Workspace(operator, watched.signal)
+    try {
+      return await run(work, deflate, limits, watched)
+    } finally {
+      work.dispose()
+    }
+  })
 }
 
 async function run(

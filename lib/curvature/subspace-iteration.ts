@@ -1,10 +1,12 @@
 import { describe, requireArguments } from '../arguments.js'
+import { withProgress } from '../callbacks.js'
 import { LosscapeError } from '../errors.js'
 import { requireOptions } from '../options.js'
 import { checkOnce } from './check.js'
 import {
   type Eigenpairs,
   type EigenpairsOptions,
+  type Limits,
   pickRows,
   requireLimits,
   SHARED_OPTIONS,
@@ -46,9 +48,24 @@ export async function subspaceIteration(
       `oversampling must be an integer of at least 0, got ${describe(oversampling)}.`,
     )
   }
+  return withProgress(options, (watched) =>
+    iterate(
+      operator,
+      Math.min(operator.size, k + oversampling),
+      { k, tol, maxIterations },
+      watched,
+    ),
+  )
+}
+
+async function iterate(
+  operator: LinearOperator,
+  m: number,
+  { k, tol, maxIterations }: Limits,
+  options: SubspaceIterationOptions,
+): Promise<Eigenpairs> {
   if (options.check ?? true) await checkOnce(operator, options.signal)
   const { seed = 0 } = options
-  const m = Math.min(operator.size, k + oversampling)
   const work = new Workspace(operator, options.signal)
   const { space } = work
   try {

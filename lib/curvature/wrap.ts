@@ -1,4 +1,5 @@
 import { describe, isVector } from '../arguments.js'
+import { withProgress } from '../callbacks.js'
 import { LosscapeError, throwIfAborted } from '../errors.js'
 import type { WrapperSpec } from '../native.js'
 import type { FloatVector } from '../nn/layout.js'
@@ -67,7 +68,7 @@ export class HostOperator implements WrappedOperator {
     throwIfAborted(options.signal)
     const argument = allocate(this.dtype, this.size * count)
     argument.set(vs)
-    return product(argument, count, options)
+    return withProgress(options, (watched) => product(argument, count, watched))
   }
 }
 

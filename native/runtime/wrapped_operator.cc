@@ -3,16 +3,15 @@
 #include <algorithm>
 #include <utility>
 
+#include "native/cpu/multiply.h"
 #include "native/runtime/error.h"
 #include "native/runtime/memory.h"
-#include "native/runtime/parallel.h"
 
 namespace losscape {
 namespace {
 
 // Rows of intermediate results that are held at a time.
 constexpr int kRows = 64;
-constexpr int64_t kGrain = 32768;
 
 // Progress of part `part` of `parts` products that make up one.
 OperatorProgress Part(const OperatorProgress& progress, size_t part, size_t parts) {
@@ -30,14 +29,6 @@ void ForGroups(int count, Body&& body) {
     const int first = static_cast<int>(group) * kRows;
     body(static_cast<size_t>(first), std::min(kRows, count - first), group, groups);
   }
-}
-
-// y[i] = d[i] x[i]; y may be x.
-template <typename T>
-void Multiply(const T* d, const T* x, T* y, size_t n, int threads) {
-  ParallelFor(threads, static_cast<int64_t>(n), kGrain, [&](int64_t begin, int64_t end, int) {
-    for (int64_t i = begin; i < end; ++i) y[i] = d[i] * x[i];
-  });
 }
 
 template <typename T>
@@ -175,11 +166,11 @@ class CongruenceOperator final : public Wrapper {
       T* y = static_cast<T*>(out) + first * n;
       T* scaled = ReserveElements<T>(scratch->memory, static_cast<size_t>(rows) * n);
       for (size_t at = 0; at < static_cast<size_t>(rows) * n; at += n) {
-        Multiply(d, x + at, scaled + at, n, threads);
+        Multiply(d, x + at, scaled + at, n, false, threads);
       }
       base_->Apply(scaled, y, rows, context, Part(progress, group, groups));
       for (size_t at = 0; at < static_cast<size_t>(rows) * n; at += n) {
-        Multiply(d, y + at, y + at, n, threads);
+        Multiply(d, y + at, y + at, n, false, threads);
       }
     });
   }

@@ -197,6 +197,8 @@ describe.each(['native', 'user'] as const)('%s operators', (kind) => {
         },
       })
       await expect(failing).rejects.toThrow(RangeError)
+      const rejecting = solve(operator, { tol: 0, onProgress: () => Promise.reject('mine') })
+      await expect(rejecting).rejects.toBe('mine')
     })
 
     it('refuses bad input', async () => {
