@@ -1,9 +1,29 @@
+import type { Figure } from './theme.js'
+
 /** What `writeReport` draws: runs side by side, and where they came from. */
 export interface ReportData {
   title: string
   runs: RunReport[]
+  /** Further parts of the page, after the runs: an experiment's text, tables and figures. */
+  sections?: ReportSection[]
   /** Versions, seed, data, model, machine, threads: whatever is needed to repeat the runs. */
   provenance: Record<string, string | number>
+}
+
+/** A part of the page with a heading. */
+export interface ReportSection {
+  title: string
+  /** Paragraphs of plain text. */
+  text?: string[]
+  tables?: ReportTable[]
+  /** Ids are unique among all sections; they name the files. */
+  figures?: Figure[]
+}
+
+/** A table of plain text; the first column names the rows. */
+export interface ReportTable {
+  header: string[]
+  rows: string[][]
 }
 
 /** One run: a training, a spectrum, or both. */

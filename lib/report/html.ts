@@ -1,4 +1,4 @@
-import type { ReportData } from './data.js'
+import type { ReportData, ReportSection, ReportTable } from './data.js'
 import { formatNumber } from './format.js'
 import { scalarRows } from './scalars.js'
 import { styleSheet } from './style.js'
@@ -16,6 +16,8 @@ export interface DrawnFigure {
   svg: string
   /** The Vega-Lite specification as JSON. */
   spec: string
+  /** Title of the section that it stands in; default: among the runs' figures. */
+  section?: string
   /** Neighbouring files, relative to the page: label and path. */
   links?: readonly (readonly [string, string])[]
 }
@@ -41,7 +43,11 @@ export function renderHtml(data: ReportData, figures: readonly DrawnFigure[]): s
 ${runList(data)}
 </header>
 ${scalarSection(data)}
-${figureSections(data, figures)}
+${figureSections(
+  data,
+  figures.filter((figure) => figure.section === undefined),
+)}
+${(data.sections ?? []).map((section) => ownSection(section, figures)).join('\n')}
 ${provenanceSection(data)}
 </main>
 </body>
@@ -60,7 +66,7 @@ export function escapeHtml(text: string): string {
 }
 
 function runList(data: ReportData): string {
-  if (data.runs.length === 0) return '<p>This report has no runs.</p>'
+  if (data.runs.length === 0) return data.sections ? '' : '<p>This report has no runs.</p>'
   const items = data.runs.map(
     (run) => `<li><b>${escapeHtml(run.name)}</b> – ${escapeHtml(run.summary)}</li>`,
   )
@@ -104,6 +110,33 @@ ${members.map(figureHtml).join('\n')}
 </section>`,
   )
   return sections.join('\n')
+}
+
+function ownSection(
+  { title, text = [], tables = [] }: ReportSection,
+  figures: readonly DrawnFigure[],
+): string {
+  const own = figures.filter((figure) => figure.section === title)
+  const parts = [
+    ...text.map((paragraph) => `<p>${escapeHtml(paragraph)}</p>`),
+    ...tables.map(tableHtml),
+    ...(own.length > 0 ? [`<div class="figures">\n${own.map(figureHtml).join('\n')}\n</div>`] : []),
+  ]
+  return `<section>\n<h2>${escapeHtml(title)}</h2>\n${parts.join('\n')}\n</section>`
+}
+
+function tableHtml({ header, rows }: ReportTable): string {
+  const head = header.map((cell) => `<th scope="col">${escapeHtml(cell)}</th>`).join('')
+  const body = rows.map(([name, ...cells]) => {
+    const values = cells.map((cell) => `<td class="wrap">${escapeHtml(cell)}</td>`).join('')
+    return `<tr><th scope="row">${escapeHtml(name ?? '')}</th>${values}</tr>`
+  })
+  return `<div class="scroll"><table>
+<thead><tr>${head}</tr></thead>
+<tbody>
+${body.join('\n')}
+</tbody>
+</table></div>`
 }
 
 function figureHtml({ key, title, caption, svg, spec, links = [] }: DrawnFigure): string {

@@ -6,13 +6,31 @@
  * @module
  */
 export { spectrumArrays } from './arrays.js'
+export { classScatter } from './charts/class-scatter.js'
 export { cumulativeDensity } from './charts/cumulative.js'
+export type { NamedSpectrum } from './charts/densities.js'
 export { densityLinear } from './charts/density-linear.js'
+export { type ComparisonText, densityOverlay } from './charts/density-overlay.js'
 export { densitySymlog } from './charts/density-symlog.js'
-export { figuresOf } from './charts/index.js'
+export { comparisonOf, figuresOf } from './charts/index.js'
 export { outliers } from './charts/outliers.js'
+export { ridge } from './charts/ridge.js'
+export {
+  type Series,
+  type SeriesAxis,
+  type SeriesFigure,
+  seriesChart,
+} from './charts/series.js'
+export { type NamedEigenvalues, sortedEigenvalues } from './charts/sorted.js'
 export { trainingCurves } from './charts/training.js'
-export type { MetricsRow, ReportData, RunReport, SpectrumResult } from './data.js'
+export type {
+  MetricsRow,
+  ReportData,
+  ReportSection,
+  ReportTable,
+  RunReport,
+  SpectrumResult,
+} from './data.js'
 export { precisionFloor } from './data.js'
 export { formatDuration, formatNumber, formatPercent, formatWithError } from './format.js'
 export { type DrawnFigure, renderHtml } from './html.js'

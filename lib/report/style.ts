@@ -31,6 +31,9 @@ th:first-child, td.text { text-align: left; }
 tbody th { font-weight: 400; }
 thead th { font-weight: 700; overflow-wrap: anywhere; }
 td { white-space: nowrap; }
+td.wrap { white-space: normal; overflow-wrap: break-word; }
+section p { max-width: 62rem; }
+.scroll + .scroll, .scroll + .figures, p + .scroll, p + .figures { margin-top: 14px; }
 td.text { white-space: normal; overflow-wrap: anywhere; }
 small { color: var(--muted); font-size: 0.82em; margin-left: 6px; }
 .figures { display: grid; gap: 20px; grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); }

@@ -26,6 +26,11 @@ export const colors = {
   paper: '#FFFFFF',
 } as const
 
+/** Colours of series, in this order, of the same source; with dashes they also tell in grey print. */
+export const palette = [
+  ...['#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#1F2933', '#9AA5B1'],
+] as const
+
 /** Arimo is bundled for PNG and has the widths of Arial, which browsers fall back to. */
 export const FONT_FAMILY = 'Arimo, Arial, Helvetica, Liberation Sans, sans-serif'
 

@@ -4,12 +4,12 @@ import { throwIfAborted } from '../errors.js'
 import { type FileContent, writeFileAtomic } from '../files/atomic.js'
 import { makeFolder } from '../files/folder.js'
 import { spectrumArrays } from './arrays.js'
-import { figuresOf } from './charts/index.js'
+import { comparisonOf, figuresOf } from './charts/index.js'
 import type { ReportData, RunReport } from './data.js'
 import { type DrawnFigure, renderHtml } from './html.js'
 import { svgToPng } from './png.js'
 import { renderSvg } from './svg.js'
-import { type ChartSpec, theme } from './theme.js'
+import { type ChartSpec, type Figure, theme } from './theme.js'
 
 export interface ReportOptions {
   signal?: AbortSignal
@@ -21,7 +21,8 @@ export interface ReportOptions {
  * Writes a report into `folder` (made when missing):
  *
  * - `index.html`, self-contained;
- * - `figures/RUN-CHART.svg`, `.png` (2x) and `.vl.json` (the Vega-Lite specification);
+ * - `figures/RUN-CHART.svg`, `.png` (2x) and `.vl.json` (the Vega-Lite specification), those that
+ *   belong to no single run as `figures/CHART.*`;
  * - `arrays/RUN-NAME.npy` as in {@link spectrumArrays}.
  *
  * Every file is replaced atomically and the page comes last, so a page never points to figures
@@ -47,11 +48,17 @@ export async function writeReport(
     written.push(join(folder, relative))
   }
   const slugs = uniqueSlugs(data.runs)
-  const jobs = data.runs.flatMap((run, r) =>
-    figuresOf(run).map((figure) => ({ figure, key: `${slugs[r]}-${figure.id}` })),
-  )
+  const jobs = [
+    ...comparisonOf(data.runs).map((figure) => ({ figure, key: uniqueKey(figure.id, slugs) })),
+    ...data.runs.flatMap((run, r) =>
+      figuresOf(run).map((figure) => ({ figure, key: `${slugs[r]}-${figure.id}` })),
+    ),
+    ...(data.sections ?? []).flatMap(({ title, figures = [] }) =>
+      figures.map((figure) => ({ figure, section: title, key: uniqueKey(figure.id, slugs) })),
+    ),
+  ]
   const drawn: DrawnFigure[] = []
-  for (const { figure, key } of jobs) {
+  for (const { figure, key, section } of jobs as Job[]) {
     throwIfAborted(signal)
     const svg = await renderSvg(figure.spec, { idPrefix: `${key}-` })
     const stem = `figures/${key}`
@@ -62,7 +69,7 @@ export async function writeReport(
       ['SVG', `${stem}.svg`],
       ['PNG', `${stem}.png`],
     ] as const
-    drawn.push({ ...figure, key, svg, spec: specJson(figure.spec), links })
+    drawn.push({ ...figure, key, section, svg, spec: specJson(figure.spec), links })
     onProgress?.(drawn.length, jobs.length)
   }
   for (const [r, run] of data.runs.entries()) {
@@ -73,6 +80,17 @@ export async function writeReport(
   }
   await write('index.html', renderHtml(data, drawn))
   return [...written.slice(-1), ...written.slice(0, -1)]
+}
+
+interface Job {
+  readonly figure: Figure
+  readonly key: string
+  readonly section?: string
+}
+
+/** The figure's id, told apart from the files of a run of that name. */
+function uniqueKey(id: string, slugs: readonly string[]): string {
+  return slugs.some((slug) => id.startsWith(`${slug}-`)) ? `all-${id}` : id
 }
 
 const SCHEMA = 'https://vega.github.io/schema/vega-lite/v6.json'

@@ -1,7 +1,7 @@
 import type { ChartSpec } from '../theme.js'
 
 /** Vega expression: an axis value that is 0 or ±10ᵏ as `0`, `10⁻³`, `−10²`. */
-const POWER_LABEL = powerLabelExpression()
+export const POWER_LABEL = powerLabelExpression()
 
 function powerLabelExpression(): string {
   const digits = "['⁰','¹','²','³','⁴','⁵','⁶','⁷','⁸','⁹']"
@@ -31,7 +31,7 @@ export function logY(title: string, low: number, high: number): ChartSpec {
   }
 }
 
-/** Symmetric-log x channel (linear within ±c) with ticks at 0 and powers of ten. */
+/** Symmetric-log channel, x or y (linear within ±c), with ticks at 0 and powers of ten. */
 export function symmetricLogX(
   title: string,
   domain: readonly [number, number],
