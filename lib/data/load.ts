@@ -2,18 +2,19 @@ import { requireArguments } from '../arguments.js'
 import { LosscapeError, throwIfAborted } from '../errors.js'
 import type { ReadOptions } from '../files/read.js'
 import { requireOptions } from '../options.js'
+import { inSlices, type Slices } from '../slices.js'
 import { readCifar } from './cifar.js'
 import { readCsv } from './csv.js'
 import type { DataSet } from './dataset.js'
 import { readMnist, type Split } from './mnist.js'
-import { type NormalizationChoice, statistics, withNormalization } from './normalize.js'
+import { type NormalizationChoice, statisticsSlices, withNormalization } from './normalize.js'
 import { readNpySet, readNpzSet } from './numpy.js'
 import { split as splitSet, subset } from './select.js'
 import { type DataSpec, parseSpec, SpecOptions, suggestion } from './spec.js'
-import { blobs } from './synthetic/blobs.js'
-import { glyphs } from './synthetic/glyphs.js'
-import { circles, moons, spirals } from './synthetic/planar.js'
-import { teacher } from './synthetic/teacher.js'
+import { blobSlices } from './synthetic/blobs.js'
+import { glyphSlices } from './synthetic/glyphs.js'
+import { circleSlices, moonSlices, spiralSlices } from './synthetic/planar.js'
+import { teacherSlices } from './synthetic/teacher.js'
 
 /** Options of {@link load}. */
 export interface LoadOptions extends ReadOptions {
@@ -47,24 +48,24 @@ const LOADERS: Readonly<Record<string, { usage: string; load: Loader }>> = {
   npy: { usage: 'npy:XFILE,YFILE', load: loadNpy },
   blobs: {
     usage: 'blobs[?n=1000&classes=5&dim=10&std=4&seed=0]',
-    load: procedural(['classes', 'dim', 'std'], blobs),
+    load: procedural(['classes', 'dim', 'std'], blobSlices),
   },
   circles: {
     usage: 'circles[?n=1000&noise=0.1&factor=0.5]',
-    load: procedural(['noise', 'factor'], circles),
+    load: procedural(['noise', 'factor'], circleSlices),
   },
-  moons: { usage: 'moons[?n=1000&noise=0.1]', load: procedural(['noise'], moons) },
+  moons: { usage: 'moons[?n=1000&noise=0.1]', load: procedural(['noise'], moonSlices) },
   spirals: {
     usage: 'spirals[?n=1000&classes=2&turns=1.5&noise=0.02]',
-    load: procedural(['classes', 'turns', 'noise'], spirals),
+    load: procedural(['classes', 'turns', 'noise'], spiralSlices),
   },
   teacher: {
     usage: 'teacher[?n=1000&dim=10&width=20&classes=5]',
-    load: procedural(['dim', 'width', 'classes', 'outputs', 'noise'], teacher),
+    load: procedural(['dim', 'width', 'classes', 'outputs', 'noise'], teacherSlices),
   },
   glyphs: {
     usage: 'glyphs[?n=10000&test=2000&seed=0]',
-    load: procedural(['noise', 'inverted'], glyphs),
+    load: procedural(['noise', 'inverted'], glyphSlices),
   },
 }
 
@@ -121,7 +122,7 @@ export async function load(spec: string, options: LoadOptions = {}): Promise<Dat
   if (normalization === 'default') return cut
   if (normalization !== 'standardize') return withNormalization(cut, normalization)
   const train = split === 'train' ? set : await part('train', undefined)
-  return withNormalization(cut, statistics(train))
+  return withNormalization(cut, await inSlices(statisticsSlices(train), signal))
 }
 
 function needPath({ kind, path }: DataSpec): string {
@@ -230,12 +231,11 @@ interface SyntheticRequest extends Partial<Record<string, unknown>> {
   test?: number
   seed?: number
   split: Split
-  signal?: AbortSignal
 }
 
 function procedural(
   keys: readonly string[],
-  make: (options: SyntheticRequest) => DataSet | Promise<DataSet>,
+  make: (options: SyntheticRequest) => Slices<DataSet>,
 ): Loader {
   return async (spec, options, { split, signal }) => {
     if (spec.path !== '') {
@@ -246,6 +246,6 @@ function procedural(
     }
     const numbers = options.numbers('n', 'test', 'seed', ...keys)
     options.finish()
-    return make({ ...numbers, split, ...(signal ? { signal } : {}) })
+    return inSlices(make({ ...numbers, split }), signal)
   }
 }

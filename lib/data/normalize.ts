@@ -1,5 +1,6 @@
 import { argumentError, requireArguments } from '../arguments.js'
 import { LosscapeError } from '../errors.js'
+import { atOnce, ranges, type Slices } from '../slices.js'
 import {
   channelCount,
   checkNormalization,
@@ -19,6 +20,11 @@ export type NormalizationChoice = 'none' | 'standardize' | Normalization
  * Two passes in float64.
  */
 export function statistics(set: DataSet): Normalization {
+  return atOnce(statisticsSlices(set))
+}
+
+/** {@link statistics} in slices. */
+export function* statisticsSlices(set: DataSet): Slices<Normalization> {
   requireArguments('statistics()', { set })
   const channels = channelCount(set.shape)
   const stride = elements(set.shape)
@@ -28,17 +34,24 @@ export function statistics(set: DataSet): Normalization {
   const { inputs } = set
   const mean = new Array<number>(channels).fill(0)
   const std = new Array<number>(channels).fill(0)
+  const samples = Math.max(1, Math.floor(2 ** 20 / inner))
   for (let c = 0; c < channels; c++) {
     let sum = 0
-    for (let i = 0; i < set.size; i++) {
-      const begin = i * stride + c * inner
-      for (let k = begin; k < begin + inner; k++) sum += inputs[k]
+    for (const [from, to] of ranges(set.size, samples)) {
+      for (let i = from; i < to; i++) {
+        const begin = i * stride + c * inner
+        for (let k = begin; k < begin + inner; k++) sum += inputs[k]
+      }
+      yield
     }
     const centre = sum / count
     let squares = 0
-    for (let i = 0; i < set.size; i++) {
-      const begin = i * stride + c * inner
-      for (let k = begin; k < begin + inner; k++) squares += (inputs[k] - centre) ** 2
+    for (const [from, to] of ranges(set.size, samples)) {
+      for (let i = from; i < to; i++) {
+        const begin = i * stride + c * inner
+        for (let k = begin; k < begin + inner; k++) squares += (inputs[k] - centre) ** 2
+      }
+      yield
     }
     mean[c] = centre * scale
     const deviation = Math.sqrt(squares / count) * scale

@@ -3,7 +3,8 @@ import { argumentError } from '../arguments.js'
 import { LosscapeError } from '../errors.js'
 import { elements } from '../program/shape.js'
 import type { Shape } from '../program/types.js'
-import { normals, stream, uniforms } from '../random/index.js'
+import { fillSlices, normals, stream, uniforms } from '../random/index.js'
+import { ranges, type Slices } from '../slices.js'
 import type { ParameterLayout } from './layout.js'
 
 /**
@@ -70,17 +71,19 @@ function requireInit(name: string, init: Initializer): void {
   )
 }
 
-function fillOne(
+function* fillOne(
   { name, shape, init }: Parameter,
   out: Float64Array,
   seed: number,
   index: number,
-): void {
-  const draw = (kind: 'uniform' | 'normal', scale: number): void => {
-    const generate = kind === 'uniform' ? uniforms : normals
-    generate(seed, stream('init', index), 0, out.length, out)
-    for (let i = 0; i < out.length; i++) {
-      out[i] = kind === 'uniform' ? scale * (2 * out[i] - 1) : scale * out[i]
+): Slices<void> {
+  function* draw(kind: 'uniform' | 'normal', scale: number): Slices<void> {
+    yield* fillSlices(kind === 'uniform' ? uniforms : normals, seed, stream('init', index), out)
+    for (const [from, to] of ranges(out.length, 2 ** 18)) {
+      for (let i = from; i < to; i++) {
+        out[i] = kind === 'uniform' ? scale * (2 * out[i] - 1) : scale * out[i]
+      }
+      yield
     }
   }
   requireInit(name, init)
@@ -92,32 +95,32 @@ function fillOne(
       out.fill(1)
       return
     case 'normal':
-      draw('normal', init.std)
+      yield* draw('normal', init.std)
       return
     case 'uniform':
-      draw('uniform', init.bound)
+      yield* draw('uniform', init.bound)
       return
   }
   const { fanIn, fanOut } = fans(name, shape)
   const kaiming = init.kind.startsWith('kaiming')
   const gain = init.gain ?? (kaiming ? Math.SQRT2 : 1)
   const variance = (gain * gain) / (kaiming ? fanIn : (fanIn + fanOut) / 2)
-  if (init.kind.endsWith('uniform')) draw('uniform', Math.sqrt(3 * variance))
-  else draw('normal', Math.sqrt(variance))
+  if (init.kind.endsWith('uniform')) yield* draw('uniform', Math.sqrt(3 * variance))
+  else yield* draw('normal', Math.sqrt(variance))
 }
 
 /**
  * The start vector θ of a model: tensor i is drawn from stream i of the seed, so the same seed
  * gives the same numbers on every machine. Computed in float64, rounded once by the caller.
  */
-export function initialParameters(
+export function* initialParameters(
   parameters: readonly Parameter[],
   layout: ParameterLayout,
   seed: number,
-): Float64Array {
+): Slices<Float64Array> {
   const theta = newArray(Float64Array, layout.size, 'The parameters of the model')
   for (const [i, parameter] of parameters.entries()) {
-    fillOne(parameter, layout.view(theta, parameter.name), seed, i)
+    yield* fillOne(parameter, layout.view(theta, parameter.name), seed, i)
   }
   return theta
 }

@@ -1,5 +1,6 @@
 import { newArray } from '../allocation.js'
 import { LosscapeError } from '../errors.js'
+import { ranges, type Slices } from '../slices.js'
 import { inverseNormal } from './elementary.js'
 import { multiplyHigh, type Word64, words } from './philox.js'
 
@@ -36,6 +37,20 @@ export function normals<T extends FloatArray = Float64Array>(
   out: T = newArray(Float64Array, count, 'Random numbers') as FloatArray as T,
 ): T {
   fill(seed, stream, start, count, out, (word) => inverseNormal((word + 0.5) * TWO_NEG_32))
+  return out
+}
+
+/** {@link normals} or {@link uniforms} from element 0 on, in slices; the same numbers. */
+export function* fillSlices<T extends FloatArray>(
+  generate: typeof normals,
+  seed: Word64,
+  stream: Word64,
+  out: T,
+): Slices<T> {
+  for (const [from, to] of ranges(out.length)) {
+    generate(seed, stream, from, to - from, out.subarray(from, to) as FloatArray)
+    yield
+  }
   return out
 }
 

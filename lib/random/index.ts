@@ -1,5 +1,12 @@
 export type { FloatArray } from './distributions.js'
-export { integers, normals, permutation, rademacher, uniforms } from './distributions.js'
+export {
+  fillSlices,
+  integers,
+  normals,
+  permutation,
+  rademacher,
+  uniforms,
+} from './distributions.js'
 export { inverseNormal } from './elementary.js'
 export type { Word64 } from './philox.js'
 export { philoxBlock, words } from './philox.js'

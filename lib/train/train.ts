@@ -55,13 +55,15 @@ export async function train(
   const plan = resolvePlan(model, set, options)
   const { resume, test } = options
   const { seed, precision } = plan.setting
+  const start =
+    resume?.params ?? options.params ?? (await model.initAsync(seed, { signal: options.signal }))
   const session = new TrainSession(device, model, set, {
     loss: plan.loss,
     optimizer: plan.optimizer,
     batch: plan.batch,
     seed,
     precision,
-    params: resume?.params ?? options.params ?? model.init(seed),
+    params: start,
     moments: resume?.moments ?? [],
   })
   try {

@@ -1,7 +1,8 @@
 import { requireOptions } from '../../options.js'
 import { stream, uniforms } from '../../random/index.js'
+import { atOnce, ranges, type Slices } from '../../slices.js'
 import type { DataSet } from '../dataset.js'
-import { statistics } from '../normalize.js'
+import { statisticsSlices } from '../normalize.js'
 import { amountOption, integerOption, SYNTHETIC, type SyntheticOptions } from './options.js'
 import { makePoints } from './points.js'
 
@@ -22,6 +23,11 @@ export interface BlobOptions extends SyntheticOptions {
  * Throws ERR_ARGUMENT.
  */
 export function blobs(options: BlobOptions = {}): DataSet {
+  return atOnce(blobSlices(options))
+}
+
+/** {@link blobs} in slices. */
+export function* blobSlices(options: BlobOptions = {}): Slices<DataSet> {
   requireOptions('blobs()', options, [...SYNTHETIC, 'classes', 'dim', 'std'])
   const { seed = 0, split = 'train' } = options
   const classes = integerOption('classes', options.classes ?? 5)
@@ -43,8 +49,13 @@ export function blobs(options: BlobOptions = {}): DataSet {
       seed,
       { ...options, split: part },
     )
-  const set = make(split)
-  const { mean, std: scale } = statistics(split === 'train' ? set : make('train'))
-  const inputs = (set.inputs as Float32Array).map((x, i) => (x - mean[i % dim]) / scale[i % dim])
+  const set = yield* make(split)
+  const train = split === 'train' ? set : yield* make('train')
+  const { mean, std: scale } = yield* statisticsSlices(train)
+  const inputs = new Float32Array(set.inputs)
+  for (const [from, to] of ranges(inputs.length, 2 ** 18)) {
+    for (let i = from; i < to; i++) inputs[i] = (inputs[i] - mean[i % dim]) / scale[i % dim]
+    yield
+  }
   return { ...set, inputs }
 }

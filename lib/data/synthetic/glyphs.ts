@@ -1,8 +1,7 @@
-import { setImmediate } from 'node:timers/promises'
 import { newArray } from '../../allocation.js'
-import { throwIfAborted } from '../../errors.js'
 import { requireOptions } from '../../options.js'
 import { stream, words } from '../../random/index.js'
+import { inSlices, type Slices } from '../../slices.js'
 import { type DataSet, type Normalization, validate } from '../dataset.js'
 import { amountOption, integerOption, SYNTHETIC, type SyntheticOptions } from './options.js'
 import { splitSize } from './points.js'
@@ -21,8 +20,8 @@ const PIXELS = SIDE * SIDE
 /** Random words a sample: 8 for its pose, then one byte of noise a pixel. */
 const POSE_WORDS = 8
 const SAMPLE_WORDS = POSE_WORDS + PIXELS / 4
-/** Samples drawn between two turns of the event loop, some milliseconds. */
-const SLICE = 64
+/** Samples drawn between two chances of a turn of the event loop, a millisecond. */
+const SLICE = 16
 
 type Segment = readonly [x0: number, y0: number, x1: number, y1: number]
 
@@ -106,8 +105,13 @@ export const GLYPHS_NORMALIZATION: Normalization = { mean: [0.5027], std: [0.242
  * Throws ERR_ARGUMENT, ERR_ABORTED.
  */
 export async function glyphs(options: GlyphOptions = {}): Promise<DataSet> {
+  return inSlices(glyphSlices(options), options?.signal)
+}
+
+/** {@link glyphs} in slices. */
+export function* glyphSlices(options: GlyphOptions = {}): Slices<DataSet> {
   requireOptions('glyphs()', options, [...SYNTHETIC, 'noise', 'inverted'])
-  const { seed = 0, split = 'train', signal } = options
+  const { seed = 0, split = 'train' } = options
   const noise = amountOption('noise', options.noise ?? 24)
   const inverted = amountOption('inverted', options.inverted ?? 0.5)
   const n = integerOption('n', options.n ?? 10_000)
@@ -116,10 +120,7 @@ export async function glyphs(options: GlyphOptions = {}): Promise<DataSet> {
   const targets = newArray(Int32Array, size, 'glyphs')
   const streamNumber = stream('data', 300 + (split === 'test' ? 1 : 0))
   for (let i = 0; i < size; i++) {
-    if (i % SLICE === 0) {
-      await setImmediate()
-      throwIfAborted(signal)
-    }
+    if (i % SLICE === 0) yield
     targets[i] = i % GLYPHS.length
     const draws = words(seed, streamNumber, i * SAMPLE_WORDS, SAMPLE_WORDS)
     const image = inputs.subarray(i * PIXELS, (i + 1) * PIXELS)

@@ -1,6 +1,8 @@
+import { newArray } from '../../allocation.js'
 import { requireOptions } from '../../options.js'
 import { unitCircle } from '../../random/elementary.js'
-import { uniforms } from '../../random/index.js'
+import { fillSlices, uniforms } from '../../random/index.js'
+import { atOnce, type Slices } from '../../slices.js'
 import type { DataSet } from '../dataset.js'
 import { amountOption, integerOption, SYNTHETIC, type SyntheticOptions } from './options.js'
 import { makePoints, splitSize, splitStream } from './points.js'
@@ -27,6 +29,11 @@ export interface SpiralOptions extends PlanarOptions {
 
 /** Two concentric circles in the plane: radius 1 is class 0, `factor` class 1. Default n 1000. */
 export function circles(options: CircleOptions = {}): DataSet {
+  return atOnce(circleSlices(options))
+}
+
+/** {@link circles} in slices. */
+export function circleSlices(options: CircleOptions = {}): Slices<DataSet> {
   requireOptions('circles()', options, [...SYNTHETIC, 'noise', 'factor'])
   const factor = amountOption('factor', options.factor ?? 0.5)
   return planar('circles', 2, options, 0.1, (label, u, out) => {
@@ -42,6 +49,11 @@ export function circles(options: CircleOptions = {}): DataSet {
  * (1, 0.5), radius 1. Default n 1000.
  */
 export function moons(options: PlanarOptions = {}): DataSet {
+  return atOnce(moonSlices(options))
+}
+
+/** {@link moons} in slices. */
+export function moonSlices(options: PlanarOptions = {}): Slices<DataSet> {
   requireOptions('moons()', options, [...SYNTHETIC, 'noise'])
   return planar('moons', 2, options, 0.1, (label, u, out) => {
     const [c, s] = unitCircle(u / 2)
@@ -52,6 +64,11 @@ export function moons(options: PlanarOptions = {}): DataSet {
 
 /** Archimedean spirals from the origin to radius 1, one arm a class. Default n 1000, noise 0.02. */
 export function spirals(options: SpiralOptions = {}): DataSet {
+  return atOnce(spiralSlices(options))
+}
+
+/** {@link spirals} in slices. */
+export function spiralSlices(options: SpiralOptions = {}): Slices<DataSet> {
   requireOptions('spirals()', options, [...SYNTHETIC, 'noise', 'classes', 'turns'])
   const classes = integerOption('classes', options.classes ?? 2)
   const turns = amountOption('turns', options.turns ?? 1.5)
@@ -64,17 +81,18 @@ export function spirals(options: SpiralOptions = {}): DataSet {
   })
 }
 
-function planar(
+function* planar(
   name: string,
   classes: number,
   options: PlanarOptions,
   defaultNoise: number,
   place: (label: number, u: number, out: Float64Array) => void,
-): DataSet {
+): Slices<DataSet> {
   const { seed = 0, split = 'train' } = options
   const noise = amountOption('noise', options.noise ?? defaultNoise)
-  const u = uniforms(seed, splitStream(split, 1), 0, splitSize(options, 1000))
-  return makePoints(
+  const u = newArray(Float64Array, splitSize(options, 1000), name)
+  yield* fillSlices(uniforms, seed, splitStream(split, 1), u)
+  return yield* makePoints(
     {
       name,
       classes,

@@ -1,5 +1,6 @@
 import { newArray } from '../../allocation.js'
-import { normals, stream, type Word64 } from '../../random/index.js'
+import { fillSlices, normals, stream, type Word64 } from '../../random/index.js'
+import { ranges, type Slices } from '../../slices.js'
 import { type DataSet, IDENTITY, validate } from '../dataset.js'
 import { integerOption, type SyntheticOptions } from './options.js'
 
@@ -32,23 +33,31 @@ export function splitSize(options: SyntheticOptions, defaultSize: number): numbe
  * Labelled points: labels 0, 1, ..., C - 1 in turn (so every prefix is balanced), the recipe's
  * place plus noise, float32.
  */
-export function makePoints(recipe: PointRecipe, seed: Word64, options: SyntheticOptions): DataSet {
+export function* makePoints(
+  recipe: PointRecipe,
+  seed: Word64,
+  options: SyntheticOptions,
+): Slices<DataSet> {
   const { name, classes, dim, noise } = recipe
   const { split = 'train' } = options
   const size = splitSize(options, recipe.defaultSize)
-  const points = normals(seed, splitStream(split, 0), 0, size * dim)
+  const points = newArray(Float64Array, size * dim, name)
+  yield* fillSlices(normals, seed, splitStream(split, 0), points)
   const place = new Float64Array(dim)
   const targets = newArray(Int32Array, size, name)
-  for (let i = 0; i < size; i++) {
-    targets[i] = i % classes
-    recipe.place(targets[i], i, place)
-    for (let k = 0; k < dim; k++) points[i * dim + k] = place[k] + noise * points[i * dim + k]
+  for (const [from, to] of ranges(size, 2 ** 12)) {
+    for (let i = from; i < to; i++) {
+      targets[i] = i % classes
+      recipe.place(targets[i], i, place)
+      for (let k = 0; k < dim; k++) points[i * dim + k] = place[k] + noise * points[i * dim + k]
+    }
+    yield
   }
   return validate({
     name,
     size,
     shape: [dim],
-    inputs: Float32Array.from(points),
+    inputs: new Float32Array(points),
     targets,
     targetShape: [],
     classes,

@@ -1,7 +1,8 @@
 import { newArray } from '../../allocation.js'
 import { LosscapeError } from '../../errors.js'
 import { requireOptions } from '../../options.js'
-import { normals, stream } from '../../random/index.js'
+import { fillSlices, normals, stream } from '../../random/index.js'
+import { atOnce, type Slices } from '../../slices.js'
 import { type DataSet, IDENTITY, validate } from '../dataset.js'
 import { amountOption, integerOption, SYNTHETIC, type SyntheticOptions } from './options.js'
 import { splitSize, splitStream } from './points.js'
@@ -29,6 +30,11 @@ export interface TeacherOptions extends SyntheticOptions {
  * Throws ERR_ARGUMENT.
  */
 export function teacher(options: TeacherOptions = {}): DataSet {
+  return atOnce(teacherSlices(options))
+}
+
+/** {@link teacher} in slices. */
+export function* teacherSlices(options: TeacherOptions = {}): Slices<DataSet> {
   requireOptions('teacher()', options, [
     ...SYNTHETIC,
     ...(['dim', 'width', 'classes', 'outputs', 'noise'] as const),
@@ -51,15 +57,10 @@ export function teacher(options: TeacherOptions = {}): DataSet {
   const bias = weight(1, width, 1)
   const second = weight(2, outputs * width, 1 / width)
 
-  const draw = (part: 'train' | 'test') => {
+  function* draw(part: 'train' | 'test') {
     const size = splitSize({ ...options, split: part }, 1000)
-    const inputs = normals(
-      seed,
-      splitStream(part, 0),
-      0,
-      size * dim,
-      newArray(Float32Array, size * dim, 'teacher'),
-    )
+    const inputs = newArray(Float32Array, size * dim, 'teacher')
+    yield* fillSlices(normals, seed, splitStream(part, 0), inputs)
     const y = newArray(Float64Array, size * outputs, 'teacher')
     const hidden = new Float64Array(width)
     for (let i = 0; i < size; i++) {
@@ -73,19 +74,21 @@ export function teacher(options: TeacherOptions = {}): DataSet {
         for (let h = 0; h < width; h++) sum += second[o * width + h] * hidden[h]
         y[i * outputs + o] = sum
       }
+      if (i % 64 === 0) yield
     }
     return { size, inputs, y }
   }
 
-  const { size, inputs, y } = draw(split)
+  const { size, inputs, y } = yield* draw(split)
   const common = { name: 'teacher', size, shape: [dim], inputs, normalization: IDENTITY }
   if (classes === 0) {
-    const errors = normals(seed, splitStream(split, 1), 0, y.length)
+    const errors = new Float64Array(y.length)
+    yield* fillSlices(normals, seed, splitStream(split, 1), errors)
     const targets = Float32Array.from(y, (value, i) => value + noise * errors[i])
     const targetShape = outputs === 1 ? [] : [outputs]
     return validate({ ...common, targets, targetShape, classes: null })
   }
-  const means = columnMeans(split === 'train' ? y : draw('train').y, classes)
+  const means = columnMeans(split === 'train' ? y : (yield* draw('train')).y, classes)
   const targets = new Int32Array(size)
   for (let i = 0; i < size; i++) {
     let best = Number.NEGATIVE_INFINITY
