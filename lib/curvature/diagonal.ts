@@ -1,4 +1,5 @@
 import { requireArguments } from '../arguments.js'
+import { withProgress } from '../callbacks.js'
 import { requireOptions } from '../options.js'
 import {
   diagPlusPlus,
@@ -62,8 +63,17 @@ export async function diagonal(
   requireOptions('diagonal()', options, [
     ...(['method', 'products', 'seed', 'memory', 'signal', 'onProgress'] as const),
   ])
-  const { products = 100, seed, signal, onProgress } = options
+  const { products = 100 } = options
   const method = chooseMethod<DiagonalMethod>(operator, METHODS, { ...options, products })
+  return withProgress(options, (guarded) => byMethod(operator, method, products, guarded))
+}
+
+async function byMethod(
+  operator: LinearOperator,
+  method: DiagonalMethod,
+  products: number,
+  { seed, signal, onProgress }: DiagonalOptions,
+): Promise<OperatorDiagonal> {
   if (method === 'exact') {
     const values = await exactDiagonal(operator, { signal, onProgress })
     const standardErrors = new Float64Array(values.length)

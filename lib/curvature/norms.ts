@@ -1,4 +1,5 @@
 import { requireArguments } from '../arguments.js'
+import { withProgress } from '../callbacks.js'
 import { LosscapeError, throwIfAborted } from '../errors.js'
 import { requireOptions } from '../options.js'
 import { lanczos } from './lanczos.js'
@@ -35,13 +36,21 @@ export async function frobenius(
 ): Promise<FrobeniusNorm> {
   requireArguments('frobenius()', { operator })
   requireOptions('frobenius()', options, ['products', 'tol', 'seed', 'signal', 'onProgress'])
-  const { products = 100, tol, seed = 0, signal } = options
+  const { products = 100, tol } = options
   if (!Number.isInteger(products) || products < 1) {
     throw new LosscapeError('ERR_ARGUMENT', `products must be a positive integer, got ${products}.`)
   }
   if (tol !== undefined && !(tol >= 0)) {
     throw new LosscapeError('ERR_ARGUMENT', `tol must not be negative, got ${tol}.`)
   }
+  return withProgress(options, (guarded) => meanOfSquares(operator, products, guarded))
+}
+
+async function meanOfSquares(
+  operator: LinearOperator,
+  products: number,
+  { tol, seed = 0, signal, onProgress }: FrobeniusOptions,
+): Promise<FrobeniusNorm> {
   const space = spaceOf(operator, { signal })
   const z = space.allocate(Math.min(ROWS, products))
   const az = space.allocate(z.count)
@@ -53,7 +62,7 @@ export async function frobenius(
       await space.fill(z.rows(0, count), 'rademacher', seed, samples.length)
       await space.apply(z.rows(0, count), az.rows(0, count))
       samples.push(...(await rowDots(space, az.rows(0, count), az.rows(0, count))))
-      options.onProgress?.(samples.length, products)
+      onProgress?.(samples.length, products)
       const norm = rootOf(samples)
       const reached =
         tol !== undefined && samples.length >= 10 && norm.standardError <= tol * norm.value

@@ -1,4 +1,5 @@
 import { requireArguments } from '../arguments.js'
+import { withProgress } from '../callbacks.js'
 import { LosscapeError } from '../errors.js'
 import { requireOptions } from '../options.js'
 import { exactDiagonal } from './exact-diagonal.js'
@@ -63,12 +64,21 @@ export async function operatorTrace(
     ...(['method', 'products', 'tol', 'distribution', 'seed', 'memory'] as const),
     ...(['signal', 'onProgress'] as const),
   ])
-  const { products = 100, tol, distribution, seed, signal, onProgress } = options
+  const { products = 100, tol, distribution } = options
   oneOf('distribution', distribution ?? 'rademacher', ['rademacher', 'normal'])
   if (tol !== undefined && !(tol >= 0)) {
     throw new LosscapeError('ERR_ARGUMENT', `tol must not be negative, got ${tol}.`)
   }
   const method = chooseMethod<TraceMethod>(operator, METHODS, { ...options, products })
+  return withProgress(options, (guarded) => byMethod(operator, method, products, guarded))
+}
+
+async function byMethod(
+  operator: LinearOperator,
+  method: TraceMethod,
+  products: number,
+  { tol, distribution, seed, signal, onProgress }: OperatorTraceOptions,
+): Promise<OperatorTrace> {
   if (method === 'exact') {
     const diagonal = await exactDiagonal(operator, { signal, onProgress })
     const value = diagonal.reduce((sum, x) => sum + x, 0)

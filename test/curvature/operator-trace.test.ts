@@ -166,6 +166,12 @@ describe('operatorTrace', () => {
         code: 'ERR_ABORTED',
       })
     }
+    for (const method of ['hutchinson', 'hutch++', 'xtrace', 'exact'] as const) {
+      const onProgress = () => {
+        throw new RangeError('no')
+      }
+      await expect(operatorTrace(operator, { method, onProgress })).rejects.toThrow(RangeError)
+    }
     const broken = operatorFrom((v) => v.map(() => Number.NaN), 50)
     await expect(operatorTrace(broken, { method: 'xtrace', products: 20 })).rejects.toMatchObject({
       code: 'ERR_OPERATOR',
