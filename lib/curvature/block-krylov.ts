@@ -32,9 +32,9 @@ export interface BlockKrylovOptions {
   /** Rows of the basis for which memory is taken at once, where that is little. */
   readonly maxRows: number
   readonly seed: number
+  /** Largest piece of memory. Default 64 MiB, or a block where that is more. */
+  readonly pieceBytes?: number
 }
-
-const CHUNK_BYTES = 64 * 2 ** 20
 /** Streams of rows that take the place of dependent ones, apart from those of the start. */
 const FRESH = 2 ** 40
 
@@ -45,7 +45,7 @@ class Basis {
   constructor(
     private readonly space: VectorSpace,
     private readonly rows: number,
-    private readonly most: number,
+    private readonly pieceBytes: number,
   ) {}
 
   /** Room for `count` more rows in one piece. */
@@ -53,7 +53,7 @@ class Basis {
     const last = this.pieces.at(-1)
     if (last && last.used + count <= last.block.count) return last.block.rows(last.used, count)
     const bytes = this.space.size * (this.space.dtype === 'f64' ? 8 : 4)
-    const affordable = Math.max(this.most, Math.floor(CHUNK_BYTES / bytes))
+    const affordable = Math.floor(this.pieceBytes / bytes)
     const block = this.space.allocate(Math.max(count, Math.min(this.rows, affordable)))
     this.pieces.push({ block, used: 0 })
     return block.rows(0, count)
@@ -104,7 +104,8 @@ export class BlockKrylov {
     private readonly options: BlockKrylovOptions,
   ) {
     this.block = Math.min(options.block, space.size)
-    this.basis = new Basis(space, options.maxRows + this.block, this.block)
+    const { maxRows, pieceBytes = 64 * 2 ** 20 } = options
+    this.basis = new Basis(space, maxRows + this.block, pieceBytes)
     this.capacity = options.maxRows
     this.matrix = new Float64Array(this.capacity ** 2)
     this.scratch = space.allocate(this.block)

@@ -1,9 +1,11 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { BlockKrylov } from '../../lib/curvature/block-krylov.js'
 import { type BlockLanczosCheckpoint, blockLanczos } from '../../lib/curvature/block-lanczos.js'
 import { exactSpectrum } from '../../lib/curvature/dense.js'
 import { hessian } from '../../lib/curvature/network.js'
 import type { LinearOperator, Precision } from '../../lib/curvature/operator.js'
 import { denseOperator, operatorFrom } from '../../lib/curvature/operators.js'
+import { spaceOf } from '../../lib/curvature/space.js'
 import { type Device, open } from '../../lib/device/device.js'
 import { normals } from '../../lib/random/index.js'
 import { MODEL_CASES } from './cases.js'
@@ -153,6 +155,72 @@ describe('blockLanczos', () => {
       expect(Math.abs(result.values[i] - values[39 - i])).toBeLessThan(1e-12 * Math.abs(values[39]))
     }
     expect(result.diagnostics.exhausted).toBe(true)
+  })
+
+  it('counts outliers above a bulk in f32 without ghosts', async () => {
+    const n = 2000
+    const spectrum = Float64Array.from({ length: n }, (_, i) => {
+      if (i < 10) return 50 * 0.755 ** i
+      if (i < 200) return 3 / (i - 8)
+      return i < 240 ? -0.01 * ((i - 199) / 40) : 1e-3 * (i / n)
+    })
+    const result = await blockLanczos(rotated(spectrum, 'f32'), {
+      k: 20,
+      block: 4,
+      tol: 0,
+      maxProducts: 80,
+      vectors: true,
+    })
+    for (let i = 0; i < 10; i++) {
+      expect(Math.abs(result.values[i] / spectrum[i] - 1)).toBeLessThan(1e-6)
+    }
+    expect(result.values.filter((x) => x > 3.5).length).toBe(10)
+    const { vectors = [] } = result
+    for (const [i, a] of vectors.entries()) {
+      for (const b of vectors.slice(0, i)) {
+        const overlap = Float64Array.from(a).reduce((s, x, e) => s + x * b[e], 0)
+        expect(Math.abs(overlap)).toBeLessThan(1e-6)
+      }
+    }
+  })
+
+  it('works the same with its basis in several pieces of memory', async () => {
+    const n = 90
+    using operator = denseOperator(device, wigner(n, 6))
+    const results = []
+    for (const pieceBytes of [undefined, 1, 8 * n * 11]) {
+      const run = new BlockKrylov(spaceOf(operator), { block: 3, maxRows: 30, seed: 1, pieceBytes })
+      await run.start()
+      for (let i = 0; i < 10; i++) await run.step()
+      const c = normals(2, 0, 0, 60)
+      results.push({ t: run.projected(), rows: await run.read(0), y: await run.combine(c, 2) })
+      expect(await run.mismatch()).toBeLessThan(1e-14)
+      run.dispose()
+    }
+    const [whole, ...others] = results
+    for (const { t, rows, y } of others) {
+      expect(rows.length).toBe(33)
+      for (const [i, x] of whole.t.entries()) expect(Math.abs(x - t[i])).toBeLessThan(1e-12)
+      for (const [r, row] of [...whole.rows, ...whole.y].entries()) {
+        const other = [...rows, ...y][r]
+        for (const [e, x] of row.entries()) expect(Math.abs(x - other[e])).toBeLessThan(1e-12)
+      }
+    }
+  })
+
+  it('gives its memory back, also after a failure', async () => {
+    const buffers = (): number => device.memory().live.buffer?.count ?? 0
+    using operator = denseOperator(device, wigner(40, 2))
+    await blockLanczos(operator, { vectors: true })
+    const before = buffers()
+    await blockLanczos(operator, { vectors: true })
+    const failing = blockLanczos(operator, {
+      onProgress: () => {
+        throw new RangeError('mine')
+      },
+    })
+    await expect(failing).rejects.toThrow('mine')
+    expect(buffers()).toBe(before)
   })
 
   it('handles the zero operator and projectors of low rank', async () => {
