@@ -20,6 +20,10 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     load: () => import('./spectrum.js'),
   },
   report: { summary: 'one HTML page with pictures of runs', load: () => import('./report.js') },
+  reproduce: {
+    summary: "a paper's experiments over several seeds, with verdicts on its claims",
+    load: () => import('./reproduce.js'),
+  },
   bench: {
     summary: 'the benchmarks, against PyTorch where it is there',
     load: () => import('./bench.js'),

@@ -10,12 +10,21 @@ describe('losscape', () => {
   it('lists its commands', async () => {
     const { status, stdout } = await losscape(['--help'])
     expect(status).toBe(0)
-    for (const name of ['doctor', 'train', 'eval', 'spectrum', 'report', 'bench', 'demo']) {
+    for (const name of [
+      'doctor',
+      'train',
+      'eval',
+      'spectrum',
+      'report',
+      'bench',
+      'demo',
+      'reproduce',
+    ]) {
       expect(stdout).toMatch(new RegExp(`^  ${name} `, 'm'))
     }
   })
 
-  it.each(['doctor', 'train', 'eval', 'spectrum', 'report', 'demo'])(
+  it.each(['doctor', 'train', 'eval', 'spectrum', 'report', 'demo', 'reproduce'])(
     '%s has a help with examples',
     async (name) => {
       const { status, stdout } = await losscape([name, '--help'])

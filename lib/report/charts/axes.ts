@@ -21,13 +21,18 @@ export function powerTicks(low: number, high: number, count: number): number[] {
   return ticks.reverse()
 }
 
+/** Ticks of one's own; Vega thins them to the theme's number unless told theirs. */
+export function ticksAt(values: readonly number[]): ChartSpec {
+  return { values, tickCount: values.length }
+}
+
 /** Logarithmic y channel over [low, high] with ticks at powers of ten. */
 export function logY(title: string, low: number, high: number): ChartSpec {
   return {
     type: 'quantitative',
     title,
     scale: { type: 'log', domain: [low, high], nice: false },
-    axis: { values: powerTicks(low, high, 6), labelExpr: POWER_LABEL },
+    axis: { ...ticksAt(powerTicks(low, high, 6)), labelExpr: POWER_LABEL },
   }
 }
 
@@ -46,7 +51,10 @@ export function symmetricLogX(
     type: 'quantitative',
     title,
     scale: { type: 'symlog', constant: c, domain, nice: false },
-    axis: values.length > 1 ? { values, labelExpr: POWER_LABEL } : { tickCount: 6, format: '.4~g' },
+    axis:
+      values.length > 1
+        ? { ...ticksAt(values), labelExpr: POWER_LABEL }
+        : { tickCount: 6, format: '.4~g' },
   }
 }
 

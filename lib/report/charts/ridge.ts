@@ -1,5 +1,5 @@
 import { type ChartSpec, colors, type Figure, PLOT_WIDTH, titled } from '../theme.js'
-import { symmetricLogX } from './axes.js'
+import { symmetricLogX, ticksAt } from './axes.js'
 import { type NamedSpectrum, sharedDensities } from './densities.js'
 import type { ComparisonText } from './density-overlay.js'
 
@@ -35,7 +35,7 @@ export function ridge(
     title: null,
     scale: { domain: [0, rows.length - 1 + OVERLAP], nice: false },
     axis: {
-      values: labels.map((_, i) => i),
+      ...ticksAt(labels.map((_, i) => i)),
       labelExpr: `${JSON.stringify(labels)}[round(datum.value)]`,
       labelLimit: 150,
       labelOverlap: false,

@@ -1,5 +1,5 @@
 import { type ChartSpec, colors, type Figure, PLOT_WIDTH, palette, titled } from '../theme.js'
-import { finiteOrNull, POWER_LABEL, powerTicks } from './axes.js'
+import { finiteOrNull, POWER_LABEL, powerTicks, ticksAt } from './axes.js'
 
 /** Points of one line, in order. */
 export interface Series {
@@ -139,12 +139,12 @@ function channel({ title, scale, ticks, format = '.3~g', zero }: SeriesAxis, val
     scale: logarithmic
       ? { type: 'log', domain: [0.9 * low, 1.1 * high], nice: false }
       : values.length > 0
-        ? { zero: zero ?? false, nice: ticks === undefined, padding: 8 }
+        ? { zero: zero ?? false, nice: ticks === undefined, padding: zero ? 0 : 8 }
         : { domain: [0, 1] },
     axis: ticks
-      ? { format, values: ticks }
+      ? { format, ...ticksAt(ticks) }
       : decades.length > 1
-        ? { values: decades, labelExpr: POWER_LABEL }
+        ? { ...ticksAt(decades), labelExpr: POWER_LABEL }
         : { format, tickCount: 6 },
   }
 }

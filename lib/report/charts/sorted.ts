@@ -1,5 +1,5 @@
 import { type Figure, PLOT_WIDTH, titled } from '../theme.js'
-import { powerTicks, symmetricLogX } from './axes.js'
+import { powerTicks, symmetricLogX, ticksAt } from './axes.js'
 import type { ComparisonText } from './density-overlay.js'
 import { colorOf, dashOf } from './series.js'
 
@@ -58,7 +58,7 @@ export function sortedEigenvalues(
           type: 'quantitative',
           title: 'Rank from the largest',
           scale: { type: 'log', domain: [0.9, 1.1 * most], nice: false },
-          axis: { values: powerTicks(1, most, 6), format: ',d' },
+          axis: { ...ticksAt(powerTicks(1, most, 6)), format: ',d' },
         },
         y: { ...y, axis: { ...(axis as object), grid: true, labelOverlap: false }, field: 'value' },
         color: colorOf(names),
