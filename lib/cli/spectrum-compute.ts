@@ -2,6 +2,7 @@ import { checkOperator } from '../curvature/check.js'
 import { exactSpectrum } from '../curvature/dense.js'
 import { density } from '../curvature/density.js'
 import { lanczos } from '../curvature/lanczos.js'
+import type { LanczosCheckpoint } from '../curvature/lanczos-checkpoint.js'
 import { functional } from '../curvature/measure.js'
 import type { LinearOperator } from '../curvature/operator.js'
 import { slq } from '../curvature/slq.js'
@@ -24,6 +25,8 @@ export type Ends = Pick<SpectrumResult, 'eigenvalues' | 'residuals'>
 /** What an interrupted computation had finished. */
 export interface SpectrumParts {
   ends: Ends | null
+  /** How far Lanczos has come; saved with the basis vectors that are new only. */
+  lanczos: LanczosCheckpoint | null
   nodes: number[][]
   weights: number[][]
   /** Milliseconds spent on these parts. */
@@ -35,7 +38,10 @@ export interface SpectrumHooks {
   /** Products done, of about `total`. */
   onProgress?: (done: number, total: number, note: string) => void
   parts?: SpectrumParts
-  /** Called after the ends and after every probe; the result waits for its promise. */
+  /**
+   * Called every ten products and at an abort while the ends are sought, after them and after every
+   * probe; one call after another, and the result waits for their promises.
+   */
   onParts?: (parts: SpectrumParts) => Promise<void>
 }
 
@@ -62,8 +68,9 @@ export async function computeSpectrum(
   let ends = hooks.parts?.ends ?? null
   const time = (): number => before + performance.now() - begin
   let saved = Promise.resolve()
-  const save = (): void => {
-    const parts = { ends, nodes: [...nodes], weights: [...weights], time_ms: time() }
+  const save = (checkpoint: LanczosCheckpoint | null = null): void => {
+    const finished = { ends, nodes: [...nodes], weights: [...weights] }
+    const parts = { ...finished, lanczos: checkpoint, time_ms: time() }
     saved = saved.then(() => hooks.onParts?.(parts))
     // Awaited below; until then a failure must not count as unhandled.
     saved.catch(() => {})
@@ -73,7 +80,7 @@ export async function computeSpectrum(
   const total = endSteps + settings.probes * steps
   try {
     if (!ends) {
-      ends = await findEnds(operator, settings, hooks, total)
+      ends = await findEnds(operator, settings, hooks, total, save)
       save()
     }
     await slq(operator, {
@@ -81,6 +88,7 @@ export async function computeSpectrum(
       steps,
       seed: settings.seed,
       signal,
+      check: false,
       resume: { nodes: [...nodes], weights: [...weights] },
       onProbe(_, theta, omega) {
         nodes.push([...theta])
@@ -109,6 +117,7 @@ async function findEnds(
   settings: SpectrumSettings,
   hooks: SpectrumHooks,
   total: number,
+  save: (checkpoint: LanczosCheckpoint) => void,
 ): Promise<Ends> {
   const k = Math.min(operator.size, 2 * settings.top)
   const { values, residuals } = await lanczos(operator, {
@@ -117,6 +126,11 @@ async function findEnds(
     maxSteps: lanczosSteps(operator.size, settings),
     seed: settings.seed,
     signal: hooks.signal,
+    check: false,
+    resume: hooks.parts?.lanczos ?? undefined,
+    checkpointEvery: 10,
+    checkpointRows: 'new',
+    onCheckpoint: hooks.onParts && save,
     onProgress: ({ step, converged, wanted }) =>
       hooks.onProgress?.(step, total, `${converged} of ${wanted} eigenvalues`),
   })

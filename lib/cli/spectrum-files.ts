@@ -5,6 +5,7 @@ import { z } from 'zod'
 import { writeFileAtomic } from '../files/atomic.js'
 import { formatError, ioError } from '../files/errors.js'
 import type { SpectrumResult } from '../report/data.js'
+import { BasisFile, lanczosSchema, loadCheckpoint, plainCheckpoint } from './lanczos-files.js'
 import type { SpectrumParts } from './spectrum-compute.js'
 
 // JSON has no NaN: a standard error from one probe comes as null.
@@ -86,14 +87,19 @@ async function parseJsonFile<T>(path: string, what: string, schema: z.ZodType<T>
 const partsSchema = z.object({
   key: z.string(),
   ends: z.object({ eigenvalues: ends, residuals: ends }).nullable(),
+  lanczos: lanczosSchema.nullable(),
   nodes: rows,
   weights: rows,
   time_ms: finite,
 })
 
-/** The unfinished part of a spectrum, saved beside it as `NAME.partial.json`. */
+/**
+ * The unfinished part of a spectrum, saved beside it as `NAME.partial.json`, with the basis vectors
+ * of Lanczos in `NAME.partial.basis`.
+ */
 export class PartialSpectrum {
   private readonly path: string
+  private readonly basis: BasisFile
 
   /** @param key everything that decides the numbers; parts of another key are not used */
   constructor(
@@ -102,24 +108,38 @@ export class PartialSpectrum {
     private readonly key: string,
   ) {
     this.path = join(folder, file.replace(/\.json$/, '.partial.json'))
+    this.basis = new BasisFile(join(folder, file.replace(/\.json$/, '.partial.basis')))
   }
 
   /** What was saved under the same key; null when there is nothing, or it cannot be used. */
   async load(): Promise<SpectrumParts | null> {
     try {
-      const { key, ...parts } = await parseJsonFile(this.path, 'a partial spectrum', partsSchema)
-      return key === this.key && parts.nodes.length === parts.weights.length ? parts : null
+      const { key, lanczos, ...parts } = await parseJsonFile(
+        this.path,
+        'a partial spectrum',
+        partsSchema,
+      )
+      if (key !== this.key || parts.nodes.length !== parts.weights.length) return null
+      return { ...parts, lanczos: lanczos && (await loadCheckpoint(lanczos, this.basis)) }
     } catch {
       // Absent or damaged: the work is simply done again.
       return null
     }
   }
 
-  async save(parts: SpectrumParts): Promise<void> {
-    await writeFileAtomic(this.path, `${JSON.stringify({ key: this.key, ...parts })}\n`)
+  /** Vectors go to the disk before what refers to them: a crash leaves the older state valid. */
+  async save({ lanczos, ...parts }: SpectrumParts): Promise<void> {
+    if (lanczos) await this.basis.write(lanczos.firstRow, lanczos.basis)
+    const state = lanczos && plainCheckpoint(lanczos)
+    await writeFileAtomic(
+      this.path,
+      `${JSON.stringify({ key: this.key, lanczos: state, ...parts })}\n`,
+    )
+    if (!lanczos) await this.basis.remove()
   }
 
   async remove(): Promise<void> {
     await rm(this.path, { force: true })
+    await this.basis.remove()
   }
 }

@@ -7,7 +7,7 @@ import type { FloatVector } from '../nn/layout.js'
 import { openRun, type RunFolder } from '../train/run-folder.js'
 import { loadParameters, loadRunData, runLoss } from './run-data.js'
 import type { Session } from './session.js'
-import { computeSpectrum, type SpectrumSettings } from './spectrum-compute.js'
+import { computeSpectrum, type SpectrumParts, type SpectrumSettings } from './spectrum-compute.js'
 import {
   PartialSpectrum,
   type SavedSpectrum,
@@ -72,7 +72,7 @@ export async function runSpectrum(
   const file = spectrumFile(request.kind, request.params)
   const partial = new PartialSpectrum(run.path, file, partsKey(opened, request))
   const parts = request.exact ? null : await partial.load()
-  if (parts) session.note(`Going on after ${parts.nodes.length} finished probes.`)
+  if (parts) session.note(`Going on after ${progressOf(parts)}.`)
   const bar = session.progress('spectrum')
   const { dtype, ...spectrum } = await computeSpectrum(operator, request, {
     signal: session.signal,
@@ -92,6 +92,11 @@ export async function runSpectrum(
   await writeSpectrum(run.file(file), result)
   await partial.remove()
   return result
+}
+
+function progressOf({ ends, lanczos, nodes }: SpectrumParts): string {
+  if (ends || !lanczos) return `${nodes.length} finished probes`
+  return `${lanczos.state.products} products of Lanczos`
 }
 
 /** Everything that decides the numbers of a part; the number of probes does not. */

@@ -17,8 +17,12 @@ export interface LanczosCheckpoint {
   /** Rows that the basis may have; null when it was not limited. */
   readonly basisSize: number | null
   readonly state: LanczosState
-  /** steps + 1 vectors of n elements; steps when the space is exhausted. */
+  /**
+   * steps + 1 vectors of n elements, steps when the space is exhausted; with
+   * `checkpointRows: 'new'` without the first `firstRow`, which an earlier checkpoint had.
+   */
   readonly basis: readonly FloatVector[]
+  readonly firstRow: number
   /** What the last test for further copies of the values saw. */
   readonly copies: CopiesSeen
 }
@@ -35,13 +39,16 @@ interface SaverOptions {
     'size' | 'dtype' | 'seed' | 'reorthogonalize' | 'basisSize'
   >
   readonly every: number
+  /** 'new': only vectors that no checkpoint has had. */
+  readonly rows: 'all' | 'new'
   readonly resume?: LanczosCheckpoint
   readonly onCheckpoint?: (checkpoint: LanczosCheckpoint) => void
 }
 
 /** Hands out checkpoints; reads only the basis vectors that are new. */
 export class CheckpointSaver {
-  private basis: FloatVector[]
+  private basis: readonly FloatVector[]
+  private rows: number
   private saved: number
   private restarts: number
 
@@ -49,7 +56,9 @@ export class CheckpointSaver {
     private readonly run: LanczosRun,
     private readonly options: SaverOptions,
   ) {
-    this.basis = [...(options.resume?.basis ?? [])]
+    const { resume, rows } = options
+    this.basis = rows === 'all' && resume ? resume.basis : []
+    this.rows = resume?.basis.length ?? 0
     this.saved = run.state.products
     this.restarts = run.state.restarts
   }
@@ -65,14 +74,25 @@ export class CheckpointSaver {
   }
 
   async save(copies: CopiesSeen): Promise<void> {
-    const { header, onCheckpoint } = this.options
+    const { header, rows, onCheckpoint } = this.options
     const { state } = this.run
     if (!onCheckpoint || state.products === 0) return
-    if (state.restarts !== this.restarts) this.basis = []
+    if (state.restarts !== this.restarts) {
+      this.basis = []
+      this.rows = 0
+    }
+    const fresh = await this.run.readBasis(this.rows)
+    const basis = rows === 'all' ? [...this.basis, ...fresh] : fresh
+    const { size, dtype, seed, reorthogonalize, basisSize } = header
+    const firstRow = rows === 'all' ? 0 : this.rows
     this.restarts = state.restarts
-    this.basis = [...this.basis, ...(await this.run.readBasis(this.basis.length))]
     this.saved = state.products
-    await onCheckpoint({ ...header, state, basis: this.basis, copies })
+    this.rows += fresh.length
+    if (rows === 'all') this.basis = basis
+    onCheckpoint({
+      ...{ size, dtype, seed, reorthogonalize, basisSize },
+      ...{ state, basis, firstRow, copies },
+    })
   }
 }
 
@@ -99,6 +119,11 @@ export function requireFit(
     refuse(`it was made with reorthogonalize '${reorthogonalize}', not '${given.reorthogonalize}'`)
   }
   if (reorthogonalize === 'none') refuse("reorthogonalize 'none' keeps no basis")
+  if (checkpoint.firstRow > 0) {
+    refuse(
+      `its first ${checkpoint.firstRow} basis vectors are those of earlier checkpoints: put them before its own`,
+    )
+  }
   const rows = state.steps + (state.exhausted ? 0 : 1)
   if (basis.length !== rows || basis.some((v) => v.length !== size)) {
     refuse(`${state.steps} steps need ${rows} basis vectors of n = ${size} elements`)

@@ -64,8 +64,14 @@ export interface LanczosOptions {
   readonly reorthogonalize?: Reorthogonalize
   /** Called with all that a later run needs to go on, every `checkpointEvery` steps and on abort. */
   readonly onCheckpoint?: (checkpoint: LanczosCheckpoint) => void
-  /** Default 20. */
+  /** Products between checkpoints. Default 20. */
   readonly checkpointEvery?: number
+  /**
+   * 'all' (default): every checkpoint is complete, and the vectors are held in JavaScript too.
+   * 'new': it has only the vectors that no checkpoint has had (all of them after a restart), to be
+   * appended to those.
+   */
+  readonly checkpointRows?: 'all' | 'new'
   /**
    * Goes on from a checkpoint of the same operator, seed and reorthogonalisation, bit for bit when
    * the other options are the same too; k and which may differ. One product tells whether the
@@ -136,7 +142,7 @@ export async function lanczos(
   requireOptions('lanczos()', options, [
     ...(['k', 'which', 'tol', 'maxSteps', 'seed', 'start', 'vectors', 'reorthogonalize'] as const),
     ...(['check', 'checkEvery', 'onCheckpoint', 'checkpointEvery', 'resume'] as const),
-    ...(['memory', 'basisSize', 'signal', 'onProgress'] as const),
+    ...(['checkpointRows', 'memory', 'basisSize', 'signal', 'onProgress'] as const),
   ])
   return withProgress(options, (guarded) => extremeEigenvalues(operator, guarded))
 }
@@ -259,6 +265,7 @@ async function untilConverged(
   const saver = new CheckpointSaver(run, {
     header: setting,
     every: options.checkpointEvery ?? 20,
+    rows: oneOf('checkpointRows', options.checkpointRows ?? 'all', ['all', 'new']),
     resume: options.resume,
     onCheckpoint: options.onCheckpoint,
   })
