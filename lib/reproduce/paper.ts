@@ -30,6 +30,8 @@ export interface Experiment<Settings, Result> {
   readonly title: string
   /** Expected share of the whole time, for the progress bar. */
   readonly weight: number
+  /** The settings that its result depends on; a change of others leaves finished parts valid. */
+  dependsOn(settings: Settings): unknown
   run(context: ExperimentContext<Settings>): Promise<Result>
 }
 

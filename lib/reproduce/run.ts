@@ -43,7 +43,7 @@ export interface Reproduction extends Pick<Conclusion, 'claims'> {
 /**
  * Runs the experiments of a paper over seeds 0 .. seeds - 1 into a folder. Every finished part, an
  * experiment with one seed, is kept as `parts/EXPERIMENT-seedS.json` and taken up by a later call
- * with the same settings; the others are computed. Writes `results.json`, the report `index.html`
+ * with the same settings of that experiment; the others are computed. Writes `results.json`, the report `index.html`
  * and its figures.
  *
  * @returns the reproduction and the path of the page
@@ -136,7 +136,7 @@ class Part<S> {
     readonly experiment: Experiment<S, unknown>,
     readonly seed: number,
   ) {
-    const text = JSON.stringify([name, id, seed, settings])
+    const text = JSON.stringify([name, id, seed, experiment.dependsOn(settings)])
     this.key = createHash('sha256').update(text).digest('hex')
     this.path = join(folder, 'parts', `${id}-seed${seed}.json`)
   }

@@ -125,8 +125,10 @@ describe('a reproduction', () => {
       })
     await run(tiny)
     await run({ ...tiny, initStd: 0.2 })
-    await run({ ...tiny, initStd: 0.2 })
-    expect(found).toEqual([0, 0, 2])
+    await run({ ...tiny, initStd: 0.2, batch: { ...tiny.batch, large: 6 } })
+    await run({ ...tiny, initStd: 0.2, width: { ...tiny.width, steps: 21 } })
+    // Batches are not among these experiments; the width is.
+    expect(found).toEqual([0, 0, 2, 1])
   })
 
   it('keeps finished parts when it is aborted, and comes to the same results', async () => {

@@ -12,7 +12,7 @@ import {
   type StoredSpectrum,
   short,
 } from './network.js'
-import type { HessianSettings } from './settings.js'
+import { type HessianSettings, partOf } from './settings.js'
 
 export interface Solution {
   readonly loss: number
@@ -46,6 +46,7 @@ export interface BatchResult {
 export const batchExperiment: Experiment<HessianSettings, BatchResult> = {
   title: 'batch size',
   weight: 24,
+  dependsOn: partOf('batch'),
   async run(context) {
     const { problem, large, small, steps, ...s } = context.settings.batch
     const set = blobSet(problem, context.seed)

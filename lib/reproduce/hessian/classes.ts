@@ -14,7 +14,7 @@ import {
   short,
   withOperator,
 } from './network.js'
-import type { HessianSettings } from './settings.js'
+import { type HessianSettings, partOf } from './settings.js'
 
 /** H = G + F at one step of a training. */
 export interface Stage {
@@ -65,6 +65,7 @@ export interface ClassCount {
 export const classesExperiment: Experiment<HessianSettings, readonly ClassCount[]> = {
   title: 'classes',
   weight: 22,
+  dependsOn: partOf('classes'),
   async run(context) {
     const { problem, counts, checkpoints } = context.settings.classes
     const results: ClassCount[] = []

@@ -111,3 +111,14 @@ export function hessianSettings({ full, data }: ReproduceRequest): HessianSettin
     }),
   }
 }
+
+/** What an experiment depends on: its own part and what all share. */
+export function partOf(part: keyof HessianSettings): (settings: HessianSettings) => unknown {
+  return ({ initStd, learningRate, exactUpTo, quadrature, ...settings }) => ({
+    initStd,
+    learningRate,
+    exactUpTo,
+    quadrature,
+    part: settings[part as keyof typeof settings],
+  })
+}

@@ -14,7 +14,7 @@ import {
   type StoredSpectrum,
   short,
 } from './network.js'
-import type { HessianSettings } from './settings.js'
+import { type HessianSettings, partOf } from './settings.js'
 
 /** The Hessian of one trained network of a sweep. */
 export interface SweepPoint {
@@ -89,6 +89,7 @@ function summary(hessian: StoredSpectrum, classes: number) {
 export const clustersExperiment: Experiment<HessianSettings, readonly SweepPoint[]> = {
   title: 'clusters',
   weight: 4,
+  dependsOn: partOf('clusters'),
   run(context) {
     const { problem, counts, steps } = context.settings.clusters
     const variants = counts.map((clusters) => {
@@ -108,6 +109,7 @@ export const clustersExperiment: Experiment<HessianSettings, readonly SweepPoint
 export const widthExperiment: Experiment<HessianSettings, readonly SweepPoint[]> = {
   title: 'width',
   weight: 6,
+  dependsOn: partOf('width'),
   run(context) {
     const { problem, widths, steps } = context.settings.width
     const set = blobSet(problem, context.seed)
@@ -120,6 +122,7 @@ export const widthExperiment: Experiment<HessianSettings, readonly SweepPoint[]>
 export const separabilityExperiment: Experiment<HessianSettings, readonly SweepPoint[]> = {
   title: 'separability',
   weight: 5,
+  dependsOn: partOf('separability'),
   run(context) {
     const { problem, stds, steps } = context.settings.separability
     const variants = stds.map((std) => ({
@@ -135,6 +138,7 @@ export const separabilityExperiment: Experiment<HessianSettings, readonly SweepP
 export const dataExperiment: Experiment<HessianSettings, readonly SweepPoint[]> = {
   title: 'width on real data',
   weight: 60,
+  dependsOn: partOf('data'),
   async run(context) {
     const { data } = context.settings
     if (!data) throw new LosscapeError('ERR_ARGUMENT', 'No data set was named.')

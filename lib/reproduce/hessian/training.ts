@@ -7,7 +7,7 @@ import {
   network,
   type StoredSpectrum,
 } from './network.js'
-import type { HessianSettings } from './settings.js'
+import { type HessianSettings, partOf } from './settings.js'
 
 export interface TrainingSpectra {
   /** n */
@@ -25,6 +25,7 @@ export interface TrainingSpectra {
 export const trainingExperiment: Experiment<HessianSettings, TrainingSpectra> = {
   title: 'through training',
   weight: 4,
+  dependsOn: partOf('training'),
   async run(context) {
     const { problem, checkpoints: steps } = context.settings.training
     const set = blobSet(problem, context.seed)
