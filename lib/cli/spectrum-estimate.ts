@@ -1,22 +1,30 @@
-import { normals } from '../random/index.js'
+import { slq } from '../curvature/slq.js'
 import { lanczosSteps } from './spectrum-compute.js'
 import type { OpenedSpectrum, SpectrumRequest } from './spectrum-run.js'
 import { describeEstimate, type Estimate } from './train-estimate.js'
 
-/** Times one product and adds up what Lanczos and the probes will ask for. */
+/**
+ * Times a few Lanczos steps, which run natively one after another as those of the command do, and
+ * adds up what the ends and the probes will ask for. Ends that converge early make it less.
+ */
 export async function estimateSpectrum(
   { operator, device, set }: OpenedSpectrum,
   request: SpectrumRequest,
   signal: AbortSignal,
 ): Promise<Estimate> {
   const n = operator.size
-  const v = normals(request.seed, 0, 0, n, new Float64Array(n))
-  // The first product also linearises every chunk.
-  const begin = performance.now()
-  await operator.matvec(v, { signal })
-  const middle = performance.now()
-  await operator.matvec(v, { signal })
-  const [first, product] = [middle - begin, performance.now() - middle]
+  const time = async (products: number): Promise<number> => {
+    const begin = performance.now()
+    const steps = Math.min(n, products)
+    await slq(operator, { probes: 1, steps, reorthogonalize: 'none', check: false, signal })
+    return performance.now() - begin
+  }
+  const [few, more] = [2, 10]
+  // The first products also linearise every chunk.
+  const first = await time(few)
+  const [longer, shorter] = [await time(more), await time(few)]
+  const product = longer > shorter ? (longer - shorter) / (more - few) : longer / more
+  const setUp = Math.max(0, first - few * product)
   const ends = lanczosSteps(n, request)
   const steps = Math.min(n, request.steps)
   const products = request.exact ? n : ends + request.probes * steps
@@ -29,6 +37,6 @@ export async function estimateSpectrum(
     samples: set.size,
     products,
     memory_bytes: device.memory().peakBytes + vectors * (request.exact ? 8 * n : bytes),
-    time_ms: first + products * product + (1000 * sweeps) / rate,
+    time_ms: setUp + products * product + (1000 * sweeps) / rate,
   })
 }

@@ -1,7 +1,9 @@
-import { subset } from '../data/index.js'
+import { type DataSet, subset } from '../data/index.js'
 import type { Device } from '../device/device.js'
+import { evaluate } from '../train/evaluate.js'
+import { resolvePlan } from '../train/options.js'
 import { train } from '../train/train.js'
-import type { PreparedTraining } from './train-run.js'
+import { checkpointSteps, type PreparedTraining } from './train-run.js'
 
 /** What `--dry-run` tells. */
 export interface Estimate {
@@ -15,12 +17,20 @@ export interface Estimate {
   text: string
 }
 
-/** Times a few steps on a part of the data and extrapolates. */
+/** Bytes per second of a checkpoint with its flush to the disk, and milliseconds of any file. */
+const DISK_RATE = 300e6
+const FILE_MS = 5
+
+/**
+ * Times a few steps and a test pass on a part of the data and extrapolates. What the first ones take
+ * longer than the next (tracing, compiling, first use of libraries) counts once.
+ */
 export async function estimateTraining(
   device: Device,
-  { model, set, test, recipe, seed }: PreparedTraining,
+  prepared: PreparedTraining,
   signal: AbortSignal,
 ): Promise<Estimate> {
+  const { model, set, test, recipe, seed } = prepared
   const { epochs, ...options } = recipe
   const full = recipe.optimizer.kind === 'gd'
   const batch = full ? set.size : Math.min(recipe.batch ?? 128, set.size)
@@ -31,13 +41,17 @@ export async function estimateTraining(
     return performance.now() - begin
   }
   const [few, more] = full ? [1, 3] : [2, 18]
-  await time(few)
+  const first = await time(few)
   const [longer, shorter] = [await time(more), await time(few)]
   // Steps shorter than the noise: the set-up is then part of the estimate, an upper bound.
   const perStep = longer > shorter ? (longer - shorter) / (more - few) : longer / more
+  const setUp = Math.max(0, first - few * perStep)
+  const tests = test ? await timeTests(device, prepared, test, signal) : { first: 0, next: 0 }
   const steps = epochs * Math.ceil(set.size / batch)
-  // A test pass is a forward pass, a third of a step, over its samples after every epoch.
-  const testSteps = test ? (epochs * test.size) / batch / 3 : 0
+  const { optimizer } = resolvePlan(model, set, { ...recipe, seed })
+  const saves = Math.floor(steps / checkpointSteps(set.size, batch))
+  const vector = model.size * (recipe.precision === 'f64' ? 8 : 4)
+  const saved = vector * (1 + saves * (1 + optimizer.moments))
   const bytes = (a: { inputs: ArrayBufferView; targets: ArrayBufferView }): number =>
     a.inputs.byteLength + a.targets.byteLength
   const missing = bytes(set) - bytes(part) + (test ? bytes(test) : 0)
@@ -46,8 +60,36 @@ export async function estimateTraining(
     samples: set.size,
     steps,
     memory_bytes: device.memory().peakBytes + missing,
-    time_ms: perStep * (steps + testSteps),
+    time_ms:
+      setUp +
+      perStep * steps +
+      tests.first +
+      tests.next * (epochs - 1) +
+      FILE_MS * (saves + 3) +
+      (1000 * saved) / DISK_RATE,
   })
+}
+
+/** Samples of the test split that are timed at most. */
+const TEST_SAMPLES = 4096
+
+async function timeTests(
+  device: Device,
+  { model, recipe, seed }: PreparedTraining,
+  test: DataSet,
+  signal: AbortSignal,
+): Promise<{ first: number; next: number }> {
+  const { loss, precision } = recipe
+  const part = test.size > TEST_SAMPLES ? subset(test, { limit: TEST_SAMPLES }) : test
+  const params = await model.initAsync(seed, { signal })
+  const times: number[] = []
+  for (let i = 0; i < 2; i++) {
+    const begin = performance.now()
+    await evaluate(device, model, params, part, { loss, precision, signal })
+    times.push(performance.now() - begin)
+  }
+  const next = (times[1] * test.size) / part.size
+  return { first: next + Math.max(0, times[0] - times[1]), next }
 }
 
 export function describeEstimate(value: Estimate['value']): Estimate {

@@ -43,8 +43,10 @@ export interface TrainOutcome {
   device: string
 }
 
-/** Steps between checkpoints at least; a checkpoint is two or three times the parameters. */
-const CHECKPOINT_STEPS = 500
+/** Steps between checkpoints: an epoch, or 500; a checkpoint is one to three times the parameters. */
+export function checkpointSteps(samples: number, batch: number): number {
+  return Math.max(500, Math.ceil(samples / batch))
+}
 
 /** Loads what the flags ask for, or what the run to resume recorded. */
 export async function prepareTraining(
@@ -188,7 +190,7 @@ export async function trainPrepared(
     seed,
     test: test ?? undefined,
     resume: checkpoint ?? undefined,
-    checkpointEvery: Math.max(CHECKPOINT_STEPS, Math.ceil(set.size / batch)),
+    checkpointEvery: checkpointSteps(set.size, batch),
     onCheckpoint: (state) => run.saveCheckpoint(state),
     async onMetrics(row) {
       await run.appendMetrics(row)
