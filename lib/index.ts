@@ -138,7 +138,9 @@ export { type LobpcgOptions, lobpcg } from './curvature/lobpcg.js'
 export { type PowerIterationOptions, powerIteration } from './curvature/power-iteration.js'
 export { type SubspaceIterationOptions, subspaceIteration } from './curvature/subspace-iteration.js'
 export type { LanczosCheckpoint } from './curvature/lanczos-checkpoint.js'
+export type { Reorthogonalize } from './curvature/lanczos-run.js'
 export { type SlqOptions, type SlqProgress, type SlqResult, slq } from './curvature/slq.js'
+export type { FinishedProbes } from './curvature/slq-resume.js'
 export { hutchinsonTrace, type TraceOptions, type TraceResult } from './curvature/trace.js'
 export {
   type OperatorTrace,
