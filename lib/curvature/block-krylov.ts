@@ -79,6 +79,9 @@ class Basis {
  *
  *   W = A V_j;   W = Σ_i C_i V_i + R V_{j+1};   T_jj = C_j;   T_{j,j+1} = R
  *
+ * First against the two blocks before, along which the rest of W lies but for rounding, then against
+ * all: as orthogonal as two passes against all, for half of the reads.
+ *
  * Rows of W that depend on the others are replaced by random ones, to which nothing couples.
  */
 export class BlockKrylov {
@@ -210,6 +213,7 @@ export class BlockKrylov {
       // A bulk may lie this far below the outliers and is no rounding.
       scale: this.largest / 100,
       dependent: 'replace',
+      nearest: this.block + count,
       seed: this.options.seed,
       stream: FRESH + 4 * done,
       scratch,

@@ -12,6 +12,11 @@ export interface OrthonormalizeOptions {
   /** Of the random rows: streams stream .. stream + 3 x.count. Default 0, 0. */
   readonly seed?: number
   readonly stream?: number
+  /**
+   * Rows at the end of `against` along which x lies but for rounding: the first pass takes only
+   * these, and the others wait for the second. Default all.
+   */
+  readonly nearest?: number
   /** As many rows as x, to work in; default its own, allocated for the call. */
   readonly scratch?: VectorBlock
 }
@@ -89,7 +94,7 @@ async function passes(
 ): Promise<Omit<Orthonormalization, 'count'>> {
   const { tol = 100 * EPSILON[space.dtype], scale = 0 } = options
   const rows = x.count
-  const coefficients = basis.map((v) => new Float64Array(rows * v.count))
+  const known = basis.map((v) => ({ v, sums: new Float64Array(rows * v.count), at: 0 }))
   let norms = new Float64Array(rows)
   // x before = Σ C V + factor · rows now, [rows, count]; a row now stands for size · itself of
   // what came, and is dropped when at most `limits` of it is left.
@@ -103,9 +108,10 @@ async function passes(
   for (let pass = 0; pass < MAX_PASSES && sizes.length > 0; pass++) {
     const count = sizes.length
     const current = from.rows(0, count)
+    const parts = pass === 0 ? nearestOf(known, options.nearest) : known
     const sums = await waitFor(moves, [
       space.gram(current, current),
-      ...basis.map((v) => space.gram(v, current)),
+      ...parts.map(({ v }) => space.gram(v, current)),
     ])
     const squares = sums[0]
     const overlaps = sums.slice(1)
@@ -115,13 +121,13 @@ async function passes(
       limits = norms.map((norm) => tol * Math.max(norm, scale))
     }
     for (const [i, overlap] of overlaps.entries()) {
-      addProduct(coefficients[i], factor, overlap, rows, count)
+      addProduct(parts[i], factor, overlap, rows, count)
     }
     const cholesky = factorize(squares, overlaps, count, { sizes, limits, pass })
     const { order, lower, inverse } = cholesky
     const next = to.rows(0, order.length)
     moves = [space.combine(inverse, current, next)]
-    for (const [i, v] of basis.entries()) {
+    for (const [i, { v }] of parts.entries()) {
       moves.push(space.combine(negated(inverse, overlaps[i], count), v, next, true))
     }
     factor = product(factor, lower, rows, count, order.length)
@@ -135,7 +141,27 @@ async function passes(
     moves.push(space.combine(identity(rank), scratch.rows(0, rank), x.rows(0, rank)))
   }
   await Promise.all(moves)
-  return { rank, r: factor, coefficients, norms }
+  return { rank, r: factor, coefficients: known.map(({ sums }) => sums), norms }
+}
+
+/** Rows of a basis, and the sums [rows of x, n] in whose columns `at` .. their coefficients go. */
+interface Part {
+  readonly v: VectorBlock
+  readonly sums: Float64Array
+  readonly at: number
+}
+
+/** The last rows. */
+function nearestOf(parts: readonly Part[], rows = Infinity): readonly Part[] {
+  let left = rows
+  const taken: Part[] = []
+  for (const { v, sums } of [...parts].reverse()) {
+    const count = Math.min(left, v.count)
+    if (count === 0) break
+    taken.unshift({ v: v.rows(v.count - count, count), sums, at: v.count - count })
+    left -= count
+  }
+  return taken
 }
 
 async function waitFor<T>(moves: Promise<void>[], sums: Promise<T>[]): Promise<T[]> {
@@ -244,20 +270,21 @@ function product(a: Float64Array, b: Float64Array, m: number, k: number, n: numb
   return out
 }
 
-/** sums [rows, n] += factor [rows, count] · overlapᵀ, with overlap [n, count]. */
+/** sums[:, at ..] += factor [rows, count] · overlapᵀ, with overlap [n, count]. */
 function addProduct(
-  sums: Float64Array,
+  { sums, at }: Omit<Part, 'v'>,
   factor: Float64Array,
   overlap: Float64Array,
   rows: number,
   count: number,
 ): void {
-  const n = sums.length / rows
+  const width = sums.length / rows
+  const n = overlap.length / count
   for (let i = 0; i < rows; i++) {
     for (let j = 0; j < n; j++) {
       let sum = 0
       for (let p = 0; p < count; p++) sum += factor[i * count + p] * overlap[j * count + p]
-      sums[i * n + j] += sum
+      sums[i * width + at + j] += sum
     }
   }
 }
@@ -265,15 +292,10 @@ function addProduct(
 /** - inverse [kept, count] · overlapᵀ, with overlap [n, count]: [kept, n]. */
 function negated(inverse: Float64Array, overlap: Float64Array, count: number): Float64Array {
   const kept = inverse.length / count
-  const out = new Float64Array((kept * overlap.length) / count)
-  addProduct(
-    out,
-    inverse.map((v) => -v),
-    overlap,
-    kept,
-    count,
-  )
-  return out
+  const sums = new Float64Array((kept * overlap.length) / count)
+  const negative = inverse.map((x) => -x)
+  addProduct({ sums, at: 0 }, negative, overlap, kept, count)
+  return sums
 }
 
 /** left [count, count] -= overlapᵀ overlap, with overlap [n, count]. */

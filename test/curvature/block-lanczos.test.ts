@@ -220,7 +220,8 @@ describe('blockLanczos', () => {
       },
     })
     await expect(failing).rejects.toThrow('mine')
-    expect(buffers()).toBe(before)
+    // Memory goes with the last job that uses it.
+    await expect.poll(buffers).toBeLessThanOrEqual(before)
   })
 
   it('handles the zero operator and projectors of low rank', async () => {

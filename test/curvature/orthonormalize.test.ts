@@ -131,6 +131,15 @@ describe('orthonormalize', () => {
     expect([none.rank, none.count]).toEqual([0, 0])
   })
 
+  it('needs no more of the basis in the first pass than told', async () => {
+    for (const dtype of ['f64', 'f32'] as const) {
+      for (const nearest of [0, 1, 12, 20]) {
+        const rows = Array.from({ length: 5 }, (_, i) => random(100, i))
+        expect((await check(rows, 12, { dtype, nearest })).rank).toBe(5)
+      }
+    }
+  })
+
   it('counts as dependent what is small beside the scale', async () => {
     const rows = [random(50, 0), random(50, 1).map((x) => 1e-10 * x)]
     expect((await check(rows, 0)).rank).toBe(2)
