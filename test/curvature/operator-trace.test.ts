@@ -1,11 +1,14 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { exactSpectrum } from '../../lib/curvature/dense.js'
 import { exactDiagonal } from '../../lib/curvature/exact-diagonal.js'
 import { gaussNewton, hessian } from '../../lib/curvature/network.js'
 import { type OperatorTraceOptions, operatorTrace } from '../../lib/curvature/operator-trace.js'
 import { denseOperator, operatorFrom } from '../../lib/curvature/operators.js'
+import { blobs } from '../../lib/data/index.js'
 import { type Device, open } from '../../lib/device/device.js'
 import { mlp } from '../../lib/nn/mlp.js'
 import { MODEL_CASES } from './cases.js'
+import { denseSamples, pull, softmax } from './dense.js'
 import { fewestCovered, rotated, sum } from './known-matrices.js'
 
 let device: Device
@@ -198,5 +201,33 @@ describe('trace of network curvature', () => {
     const sketched = await operatorTrace(g, { method: 'xtrace', products: 90 })
     expect(sketched.exact).toBe(true)
     expect(Math.abs(sketched.value / exact.value - 1)).toBeLessThan(1e-8)
+  })
+
+  it('tr G is the mean over samples and labels of p ||Jᵀ(e - p)||²', async () => {
+    const test = MODEL_CASES[1]
+    using g = gaussNewton(device, test.model, test.params, test.set, { precision: 'f64' })
+    const samples = denseSamples(test)
+    let expected = 0
+    for (const sample of samples) {
+      const p = softmax(sample.z)
+      p.forEach((weight, c) => {
+        const direction = p.map((x, k) => (k === c ? 1 : 0) - x)
+        expected += weight * sum(pull(sample, direction).map((x) => x * x))
+      })
+    }
+    const { value } = await operatorTrace(g, { method: 'exact' })
+    expect(value).toBeCloseTo(expected / samples.length, 12)
+  })
+
+  it('rank G is N (C - 1): a sketch of that many rows and one more is exact', async () => {
+    const full = blobs({ classes: 3, dim: 8, n: 20 })
+    const model = mlp({ input: 8, hidden: [12, 9], classes: 3, activation: 'tanh' })
+    using g = gaussNewton(device, model, model.init(1), full, { precision: 'f64' })
+    const { values } = await exactSpectrum(g)
+    const rank = values.filter((t) => t > 1e-11 * values[values.length - 1]).length
+    expect(rank).toBe(40)
+    const { exact, products } = await operatorTrace(g, { method: 'xtrace', products: 2 * 41 })
+    expect(exact).toBe(true)
+    expect(products).toBe(41 + 40)
   })
 })
