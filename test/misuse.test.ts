@@ -324,7 +324,8 @@ const GARBAGE: unknown[] = [
   undefined,
   null,
   '',
-  'x',
+  // A path would be written to.
+  file('x'),
   0,
   -1,
   1.5,
