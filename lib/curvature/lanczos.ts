@@ -232,10 +232,10 @@ function settingOf(operator: LinearOperator, options: LanczosOptions): Setting {
   if (options.reorthogonalize) oneOf('reorthogonalize', options.reorthogonalize, REORTHOGONALIZE)
   if (resume) requireFit(resume, operator, options)
   const reorthogonalize = options.reorthogonalize ?? resume?.reorthogonalize ?? 'cgs2'
-  if (options.vectors && reorthogonalize === 'none') {
+  if (reorthogonalize === 'none' && (options.vectors || options.onCheckpoint)) {
     throw new LosscapeError(
       'ERR_ARGUMENT',
-      "Ritz vectors need a basis: reorthogonalize 'none' keeps none.",
+      "Ritz vectors and checkpoints need a basis: reorthogonalize 'none' keeps none.",
     )
   }
   // A run goes on in the room that it had.

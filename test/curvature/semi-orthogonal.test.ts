@@ -166,3 +166,22 @@ describe('resuming lanczos', () => {
     }
   })
 })
+
+describe('lanczos without a basis', () => {
+  it('ends at a breakdown, and has neither vectors nor checkpoints', async () => {
+    using native = denseOperator(device, outliers(40))
+    const zero = operatorFrom((v) => v.map(() => 0), 30)
+    const options = { k: 1, reorthogonalize: 'none' } as const
+    for (const operator of [zero, operatorFrom((v) => native.matvec(v), 40), native]) {
+      const { values, diagnostics } = await lanczos(operator, options)
+      expect(values[0]).toBeCloseTo(operator === zero ? 0 : 40, 6)
+      expect(diagnostics.ghostsPossible).toBe(true)
+      expect(diagnostics.reorthogonalizations).toBe(0)
+    }
+    for (const more of [{ vectors: true }, { onCheckpoint: () => {} }]) {
+      await expect(lanczos(native, { ...options, ...more })).rejects.toEqual(argument)
+    }
+    const unknown = { reorthogonalize: 'mgs' as 'cgs2' }
+    await expect(lanczos(native, unknown)).rejects.toEqual(argument)
+  })
+})
