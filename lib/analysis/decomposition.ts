@@ -1,3 +1,5 @@
+import { requireArguments } from '../arguments.js'
+import { withProgress } from '../callbacks.js'
 import { exactSpectrum } from '../curvature/dense.js'
 import { functional, largestMagnitude, type SpectralMeasure } from '../curvature/measure.js'
 import { EPSILON, type LinearOperator } from '../curvature/operator.js'
@@ -68,6 +70,16 @@ export async function decompositionGap(
   requireOptions('decompositionGap()', options, [
     ...(['exactUpTo', 'probes', 'steps', 'seed', 'signal', 'onProgress'] as const),
   ])
+  for (const operator of [parts?.hessian, parts?.gaussNewton, parts?.remainder]) {
+    requireArguments('decompositionGap()', { operator })
+  }
+  return withProgress(options, (guarded) => gaps(parts, guarded))
+}
+
+async function gaps(
+  parts: Decomposition,
+  options: DecompositionOptions,
+): Promise<DecompositionGap> {
   const size = parts.hessian.size
   if (parts.gaussNewton.size !== size || parts.remainder.size !== size) {
     const sizes = [size, parts.gaussNewton.size, parts.remainder.size].join(', ')

@@ -1,3 +1,5 @@
+import { requireArguments } from '../arguments.js'
+import { withProgress } from '../callbacks.js'
 import type { DataSet } from '../data/dataset.js'
 import type { Device } from '../device/device.js'
 import { LosscapeError, throwIfAborted } from '../errors.js'
@@ -64,6 +66,19 @@ export async function linePath(
   requireOptions('linePath()', options, [
     ...(['from', 'to', 'points', 'loss', 'batch', 'precision', 'signal', 'onProgress'] as const),
   ])
+  requireArguments('linePath()', { device, model, set })
+  for (const params of [thetaA, thetaB]) requireArguments('linePath()', { params })
+  return withProgress(options, (guarded) => along(device, model, thetaA, thetaB, set, guarded))
+}
+
+async function along(
+  device: Device,
+  model: Model,
+  thetaA: ArrayLike<number>,
+  thetaB: ArrayLike<number>,
+  set: DataSet,
+  options: LineOptions,
+): Promise<LinePath> {
   const { loss, batch, precision = 'f32', signal, onProgress } = options
   model.layout.requireLength(thetaA.length)
   model.layout.requireLength(thetaB.length)

@@ -74,9 +74,10 @@ export function countOutliers(
     ...(['relative', 'magnitude', 'reference', 'tolerance'] as const),
   ])
   const rule = oneOf('rule', options.rule, OUTLIER_RULES)
-  const { values, squares } = descending(source, options)
+  const spectrum = descending(source, options)
+  const { values } = spectrum
   if (rule === 'gap') return largestGap(values, classCount(options))
-  if (rule === 'energy') return energy(values, squares, classCount(options), options.share ?? 0.9)
+  if (rule === 'energy') return energy(spectrum, classCount(options), options.share ?? 0.9)
   if (rule === 'edge') return aboveEdge(values, options)
   if (rule === 'threshold') return aboveThreshold(values, options)
   return matched(values, options)
@@ -87,6 +88,8 @@ interface Spectrum {
   readonly values: Float64Array
   /** ‖A‖_F² */
   readonly squares: number
+  /** Sum of the squares of the `count` largest. */
+  readonly topSquares: (count: number) => number
 }
 
 function descending(
@@ -104,7 +107,8 @@ function descending(
   if (values.length === 0 || !values.every(Number.isFinite)) {
     throw new LosscapeError('ERR_NOT_FINITE', 'Outliers are counted among finite eigenvalues.')
   }
-  return { values, squares: values.reduce((sum, x) => sum + x * x, 0) }
+  const sum = (list: Float64Array) => list.reduce((total, x) => total + x * x, 0)
+  return { values, squares: sum(values), topSquares: (count) => sum(values.subarray(0, count)) }
 }
 
 /** The n eigenvalues that a measure stands for: λ_i where its mass from above reaches (i - ½) / n. */
@@ -126,7 +130,18 @@ function quantiles(measure: SpectralMeasure, size: number | undefined): Spectrum
   }
   // What rounding left of the mass belongs to the smallest node.
   values.fill(nodes[nodes.length - 1].t, i)
-  return { values, squares }
+  // From the masses themselves: rounded to whole eigenvalues, E_C could exceed 1.
+  const topSquares = (count: number): number => {
+    let left = count / n
+    let sum = 0
+    for (const node of nodes) {
+      const part = Math.min(left, node.mass / measure.nodes.length)
+      sum += part * node.t * node.t
+      left -= part
+    }
+    return n * sum
+  }
+  return { values, squares, topSquares }
 }
 
 function largestGap(values: Float64Array, classes: number): OutlierCount {
@@ -140,8 +155,7 @@ function largestGap(values: Float64Array, classes: number): OutlierCount {
 }
 
 function energy(
-  values: Float64Array,
-  squares: number,
+  { values, squares, topSquares }: Spectrum,
   classes: number,
   share: number,
 ): OutlierCount {
@@ -153,8 +167,7 @@ function energy(
     sum += value * value
     count++
   }
-  const top = values.subarray(0, classes).reduce((total, x) => total + x * x, 0)
-  const strength = squares > 0 ? Math.min(1, top / squares) : Number.NaN
+  const strength = squares > 0 ? Math.min(1, topSquares(classes) / squares) : Number.NaN
   return { rule: 'energy', count, cutoff: count > 0 ? values[count - 1] : Number.NaN, strength }
 }
 

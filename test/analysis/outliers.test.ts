@@ -100,6 +100,15 @@ describe('countOutliers()', () => {
     )
   })
 
+  it('weighs the top of a measure by its masses', () => {
+    // Of 10 eigenvalues one and a half are 4 by this estimate: E_1 counts one of them.
+    const measure = { nodes: [[0, 4]], weights: [[0.85, 0.15]] }
+    const { strength } = countOutliers(measure, { rule: 'energy', classes: 1, size: 10 })
+    expect(strength).toBeCloseTo(1 / 1.5, 12)
+    const both = countOutliers(measure, { rule: 'energy', classes: 2, size: 10 })
+    expect(both.strength).toBeCloseTo(1, 12)
+  })
+
   it('refuses what it cannot count', () => {
     const codes = (options: object, values: unknown = [1, 2]): string => {
       try {
