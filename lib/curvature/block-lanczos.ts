@@ -99,7 +99,7 @@ export interface BlockEigenResult
  * What has not converged within `maxProducts` is returned with its residual and
  * `converged: false`; nothing is thrown for it.
  *
- * Memory (products + 2 block) n; cost per block one product of `block` vectors and eight reads of
+ * Memory (products + 2 block) n; cost per block one product of `block` vectors and two reads of
  * the basis. Sources: Golub & Underwood 1977; {@link orthonormalize} for the orthogonalisation.
  *
  * @throws ERR_ARGUMENT for k outside 1..n or a checkpoint of something else, ERR_NOT_FINITE when a
@@ -180,8 +180,8 @@ function readOptions(operator: LinearOperator, options: BlockLanczosOptions): Wa
     )
   }
   requireCount('checkpointEvery', options.checkpointEvery ?? 80)
-  if (!(tol >= 0)) {
-    throw new LosscapeError('ERR_ARGUMENT', `tol must not be negative, got ${tol}.`)
+  if (typeof tol !== 'number' || !(tol >= 0)) {
+    throw new LosscapeError('ERR_ARGUMENT', `tol must not be negative, got ${String(tol)}.`)
   }
   if (resume) requireFit(resume, operator, block, seed)
   const which = oneOf('which', options.which ?? 'largest', WHICH)
