@@ -2,19 +2,23 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { orAborted } from '../lib/callbacks.js'
 import {
+  classStructure,
   type Device,
   data,
   denseMatrix,
   evaluate,
   exactSpectrum,
+  gaussNewtonDiagonal,
   hessian,
   hutchinsonTrace,
   type LinearOperator,
   lanczos,
+  linePath,
   models,
   open,
   operatorFrom,
   predictor,
+  shifted,
   slq,
   train,
 } from '../lib/index.js'
@@ -74,6 +78,13 @@ const RUNS: [name: string, run: (callback: Callback) => Promise<unknown>][] = [
   ['slq onProbe', (f) => slq(scale, { probes: 2, onProbe: f as never })],
   ['hutchinsonTrace', (f) => hutchinsonTrace(scale, { products: 20, onProgress: f })],
   ['denseMatrix', (f) => denseMatrix(scale, { onProgress: f })],
+  ['classStructure', (f) => classStructure(device, model, params, set, { onProgress: f })],
+  [
+    'gaussNewtonDiagonal',
+    (f) => gaussNewtonDiagonal(device, model, params, set, { onProgress: f }),
+  ],
+  ['linePath', (f) => linePath(device, model, params, params, set, { points: 3, onProgress: f })],
+  ['shifted', (f) => shifted(scale, 1).matmat(new Float64Array(12), 2, { onProgress: f })],
   ['exactSpectrum', (f) => exactSpectrum(native, { onProgress: f })],
 ]
 

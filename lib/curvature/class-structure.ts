@@ -1,4 +1,5 @@
 import { requireArguments } from '../arguments.js'
+import { withProgress } from '../callbacks.js'
 import type { DataSet } from '../data/dataset.js'
 import type { Device } from '../device/device.js'
 import { withSignal } from '../device/native-call.js'
@@ -115,6 +116,16 @@ export async function classStructure(
     ...(['loss', 'batch', 'precision', 'params', 'samples', 'memoryLimit'] as const),
     ...(['signal', 'onProgress'] as const),
   ])
+  return withProgress(options, (guarded) => measure(device, model, params, set, guarded))
+}
+
+async function measure(
+  device: Device,
+  model: Model,
+  params: ArrayLike<number>,
+  set: DataSet,
+  options: ClassStructureOptions,
+): Promise<ClassStructure> {
   const { set: part } = selectSamples(set, options.samples)
   const loss = resolveLoss(options.loss ?? 'cross-entropy')
   requireMatch(model, loss, part)

@@ -1,4 +1,5 @@
 import { requireArguments } from '../arguments.js'
+import { withProgress } from '../callbacks.js'
 import type { DataSet } from '../data/dataset.js'
 import { planChunks, uploadBatches } from '../device/batches.js'
 import type { Device } from '../device/device.js'
@@ -58,6 +59,16 @@ export async function gaussNewtonDiagonal(
   requireOptions('gaussNewtonDiagonal()', options, [
     ...(['loss', 'batch', 'precision', 'params', 'samples', 'signal', 'onProgress'] as const),
   ])
+  return withProgress(options, (guarded) => allPasses(device, model, params, set, guarded))
+}
+
+async function allPasses(
+  device: Device,
+  model: Model,
+  params: ArrayLike<number>,
+  set: DataSet,
+  options: GaussNewtonDiagonalOptions,
+): Promise<Float64Array> {
   const { set: part } = selectSamples(set, options.samples)
   const loss = resolveLoss(options.loss ?? defaultLoss(part))
   requireMatch(model, loss, part)

@@ -89,7 +89,7 @@ export class CheckpointSaver {
     this.saved = state.products
     this.rows += fresh.length
     if (rows === 'all') this.basis = basis
-    onCheckpoint({
+    await onCheckpoint({
       ...{ size, dtype, seed, reorthogonalize, basisSize },
       ...{ state, basis, firstRow, copies },
     })

@@ -1,5 +1,5 @@
 import { describe, isVector } from '../arguments.js'
-import { withProgress } from '../callbacks.js'
+import { orAborted, withProgress } from '../callbacks.js'
 import { LosscapeError, throwIfAborted } from '../errors.js'
 import type { WrapperSpec } from '../native.js'
 import type { FloatVector } from '../nn/layout.js'
@@ -68,7 +68,9 @@ export class HostOperator implements WrappedOperator {
     throwIfAborted(options.signal)
     const argument = allocate(this.dtype, this.size * count)
     argument.set(vs)
-    return withProgress(options, (watched) => product(argument, count, watched))
+    return withProgress(options, (watched) =>
+      orAborted(product(argument, count, watched), watched.signal),
+    )
   }
 }
 

@@ -1,4 +1,5 @@
 import { join } from 'node:path'
+import { withProgress } from '../callbacks.js'
 import { encodeNpy } from '../data/npy.js'
 import { throwIfAborted } from '../errors.js'
 import { type FileContent, writeFileAtomic } from '../files/atomic.js'
@@ -38,7 +39,14 @@ export async function writeReport(
   data: ReportData,
   options: ReportOptions = {},
 ): Promise<string[]> {
-  const { signal, onProgress } = options
+  return withProgress(options, (guarded) => writeFiles(folder, data, guarded))
+}
+
+async function writeFiles(
+  folder: string,
+  data: ReportData,
+  { signal, onProgress }: ReportOptions,
+): Promise<string[]> {
   for (const path of [folder, join(folder, 'figures'), join(folder, 'arrays')]) {
     await makeFolder(path)
   }
