@@ -1,4 +1,4 @@
-import { requireArguments } from '../arguments.js'
+import { argumentError, requireArguments } from '../arguments.js'
 import { withProgress } from '../callbacks.js'
 import { exactSpectrum } from '../curvature/dense.js'
 import { functional, largestMagnitude, type SpectralMeasure } from '../curvature/measure.js'
@@ -73,10 +73,10 @@ export async function decompositionGap(
   for (const operator of [parts?.hessian, parts?.gaussNewton, parts?.remainder]) {
     requireArguments('decompositionGap()', { operator })
   }
-  return withProgress(options, (guarded) => gaps(parts, guarded))
+  return withProgress(options, (guarded) => decompose(parts, guarded))
 }
 
-async function gaps(
+async function decompose(
   parts: Decomposition,
   options: DecompositionOptions,
 ): Promise<DecompositionGap> {
@@ -88,7 +88,11 @@ async function gaps(
       `The three matrices must be of one network; their sizes are ${sizes}.`,
     )
   }
-  const exact = size <= (options.exactUpTo ?? 2000)
+  const { exactUpTo = 2000 } = options
+  if (typeof exactUpTo !== 'number' || Number.isNaN(exactUpTo)) {
+    throw argumentError('decompositionGap()', 'exactUpTo', 'a number', exactUpTo)
+  }
+  const exact = size <= exactUpTo
   const part = async (index: number, operator: LinearOperator): Promise<SpectrumPart> => {
     const measure = await measureOf(operator, exact, options, (share) =>
       options.onProgress?.(index + share, 3),

@@ -1,3 +1,4 @@
+import { describe } from '../arguments.js'
 import { LosscapeError } from '../errors.js'
 
 /** Cells of the quadrature over the support. */
@@ -14,10 +15,10 @@ export function marchenkoPasturEdge(values: ArrayLike<number>, ratio: number): n
   const all = Float64Array.from(values).sort()
   const floor = 1e-10 * all[all.length - 1]
   const positive = all.filter((x) => x > floor && x > 0)
-  if (!(ratio > 0 && Number.isFinite(ratio)) || positive.length === 0) {
+  if (!(Number.isFinite(ratio) && ratio > 0) || positive.length === 0) {
     throw new LosscapeError(
       'ERR_ARGUMENT',
-      `A Marchenko-Pastur edge needs a ratio n / N > 0 and positive values, got ratio ${ratio}.`,
+      `A Marchenko-Pastur edge needs a ratio n / N > 0 and positive values, got ratio ${describe(ratio)}.`,
     )
   }
   const variance = positive[positive.length >> 1] / unitMedian(ratio)

@@ -1,3 +1,4 @@
+import { argumentError, isVector, requireArguments } from '../arguments.js'
 import { functional, type SpectralMeasure } from '../curvature/measure.js'
 import { oneOf } from '../curvature/operator.js'
 import { LosscapeError } from '../errors.js'
@@ -73,6 +74,7 @@ export function countOutliers(
     ...(['rule', 'classes', 'size', 'share', 'kappa', 'ratio', 'threshold'] as const),
     ...(['relative', 'magnitude', 'reference', 'tolerance'] as const),
   ])
+  if (!isVector(source)) requireArguments('countOutliers()', { measure: source })
   const rule = oneOf('rule', options.rule, OUTLIER_RULES)
   const spectrum = descending(source, options)
   const { values } = spectrum
@@ -159,7 +161,7 @@ function energy(
   classes: number,
   share: number,
 ): OutlierCount {
-  demand(share > 0 && share <= 1, 'share in (0, 1]', share)
+  demand(share > 0 && share <= 1, 'share', 'in (0, 1]', share)
   let sum = 0
   let count = 0
   for (const value of values) {
@@ -173,7 +175,7 @@ function energy(
 
 function aboveEdge(values: Float64Array, options: OutlierOptions): OutlierCount {
   const { kappa = 6, ratio } = options
-  demand(kappa > 0, 'kappa > 0', kappa)
+  demand(kappa > 0, 'kappa', 'positive', kappa)
   const cutoff =
     ratio === undefined ? robustEdge(values, kappa) : marchenkoPasturEdge(values, ratio)
   return { rule: 'edge', count: above(values, cutoff), cutoff, strength: Number.NaN }
@@ -195,7 +197,7 @@ function median(values: Float64Array): number {
 
 function aboveThreshold(values: Float64Array, options: OutlierOptions): OutlierCount {
   const { threshold = 0.01, relative = true, magnitude = false } = options
-  demand(threshold > 0, 'threshold > 0', threshold)
+  demand(threshold > 0, 'threshold', 'positive', threshold)
   const largest = Math.max(Math.abs(values[0]), Math.abs(values[values.length - 1]))
   const cutoff = relative ? threshold * largest : threshold
   const below = magnitude ? values.filter((x) => x < -cutoff).length : 0
@@ -206,10 +208,10 @@ function aboveThreshold(values: Float64Array, options: OutlierOptions): OutlierC
 /** Pairs the values of G₁ one by one, from the largest, with the nearest eigenvalue left. */
 function matched(values: Float64Array, options: OutlierOptions): OutlierCount {
   const { reference, tolerance = 0.25 } = options
-  if (!reference) {
-    throw new LosscapeError('ERR_ARGUMENT', "Rule 'class-structure' needs reference: values of G₁.")
+  if (!reference || !isVector(reference)) {
+    throw argumentError('countOutliers()', 'reference', 'the eigenvalues of G₁', reference)
   }
-  demand(tolerance >= 0, 'tolerance >= 0', tolerance)
+  demand(tolerance >= 0, 'tolerance', 'at least 0', tolerance)
   const wanted = Float64Array.from(reference).sort().reverse()
   const floor = 1e-6 * (wanted[0] ?? 0)
   const free = new Set(values.keys())
@@ -240,7 +242,7 @@ function classCount({ rule, classes }: OutlierOptions): number {
   throw new LosscapeError('ERR_ARGUMENT', `Rule '${rule}' needs classes, got ${classes}.`)
 }
 
-function demand(condition: boolean, what: string, got: number): void {
-  if (condition) return
-  throw new LosscapeError('ERR_ARGUMENT', `countOutliers() expected ${what}, got ${got}.`)
+function demand(condition: boolean, name: string, what: string, got: number): void {
+  if (condition && typeof got === 'number') return
+  throw argumentError('countOutliers()', name, `a number, ${what}`, got)
 }

@@ -1,7 +1,9 @@
 import { setImmediate } from 'node:timers/promises'
+import { argumentError, isVector, requireArguments } from '../arguments.js'
 import { defaultBinding } from '../device/device.js'
 import { withSignal } from '../device/native-call.js'
 import { LosscapeError, throwIfAborted } from '../errors.js'
+import { requireOptions } from '../options.js'
 
 /** Vectors that span a subspace, as {@link EigenResult} has them: k rows of n elements. */
 export type VectorList = readonly ArrayLike<number>[]
@@ -29,6 +31,9 @@ export async function subspaceOverlap(
   w: VectorList,
   options: { signal?: AbortSignal } = {},
 ): Promise<SubspaceOverlap> {
+  requireOptions('subspaceOverlap()', options, ['signal'])
+  requireVectorList('subspaceOverlap()', 'u', u)
+  requireVectorList('subspaceOverlap()', 'w', w)
   const { signal } = options
   const n = u[0]?.length ?? 0
   const a = await orthonormalBasis(u, n, signal)
@@ -69,6 +74,9 @@ export async function gradientOverlap(
   vectors: VectorList,
   options: { signal?: AbortSignal } = {},
 ): Promise<GradientOverlap> {
+  requireOptions('gradientOverlap()', options, ['signal'])
+  requireArguments('gradientOverlap()', { v: gradient })
+  requireVectorList('gradientOverlap()', 'vectors', vectors)
   const norm = dot(gradient, gradient)
   if (!(norm > 0 && Number.isFinite(norm))) {
     throw new LosscapeError('ERR_ARGUMENT', 'The gradient must be finite and not zero.')
@@ -82,6 +90,11 @@ export async function gradientOverlap(
     ),
     each,
   }
+}
+
+function requireVectorList(where: string, name: string, list: unknown): void {
+  if (Array.isArray(list) && list.every(isVector)) return
+  throw argumentError(where, name, 'a list of vectors', list)
 }
 
 /** Gram-Schmidt, twice, in float64. */
