@@ -69,8 +69,7 @@ export function runLoss(run: RunFolder): LossSpec | undefined {
 
 /** The parameters of a finished run. Throws ERR_IO saying so when it is not finished. */
 export async function loadParameters(run: RunFolder): Promise<FloatVector> {
-  const unfinished = existsSync(run.file('checkpoint.safetensors'))
-  if (unfinished && !existsSync(run.file('model.safetensors'))) {
+  if (!existsSync(run.file('model.safetensors'))) {
     throw new LosscapeError(
       'ERR_IO',
       `The training of ${run.path} was interrupted: finish it with ` +

@@ -202,7 +202,7 @@ export async function trainPrepared(
   })
   const result = await training.catch(async (error: unknown) => {
     // Nothing to resume, and the folder must not stand in the way of the next attempt.
-    if (!prepared.run) await run.removeUnlessStarted()
+    if (!prepared.run && !session.signal.aborted) await run.removeUnlessStarted()
     throw error
   })
   await run.saveParameters(result.params)

@@ -29,7 +29,7 @@ function expectSame(out: string): void {
 describe('an interrupted training', () => {
   it('stops at SIGINT with status 130, tells how to resume, and goes on bit for bit', async () => {
     const out = join(folder, 'interrupted run')
-    const kill = { signal: 'SIGINT', when: join(out, 'metrics.jsonl') } as const
+    const kill = { signal: 'SIGINT', when: join(out, 'checkpoint.safetensors') } as const
     const stopped = await losscape(trainInto(out), { kill })
     expect(stopped.status).toBe(130)
     expect(stopped.stderr).toContain(`Resume with: losscape train --resume --out '${out}'`)
@@ -42,6 +42,20 @@ describe('an interrupted training', () => {
     const resumed = await losscape(['train', '--resume', '--out', out])
     expect(resumed.status).toBe(0)
     expect(resumed.stderr).toMatch(/Resuming .* at step \d+/)
+    expectSame(out)
+  })
+
+  it.each([
+    ['SIGINT', 130],
+    ['SIGKILL', null],
+  ] as const)('begins again when %s came before its first step', async (signal, status) => {
+    const out = join(folder, `early-${signal}`)
+    const stopped = await losscape(trainInto(out), {
+      kill: { signal, when: join(out, 'config.json') },
+    })
+    expect(stopped.status).toBe(status)
+    const resumed = await losscape([...trainInto(out), '--resume'])
+    expect(resumed.status).toBe(0)
     expectSame(out)
   })
 
