@@ -118,17 +118,19 @@ describe('computeSpectrum', () => {
         saved.push(structuredClone(parts))
       },
     })
-    expect(saved.map(({ nodes }) => nodes.length)).toEqual([0, 1, 2, 3, 4])
+    // Before the ends are found, what is saved is Lanczos's.
+    const finished = saved.filter(({ ends }) => ends !== null)
+    expect(finished.map(({ nodes }) => nodes.length)).toEqual([0, 1, 2, 3, 4])
     const rest: number[] = []
     const resumed = await computeSpectrum(operator, settings, {
-      parts: saved[2],
+      parts: finished[2],
       onParts: async ({ nodes }) => {
         rest.push(nodes.length)
       },
     })
     expect(rest).toEqual([3, 4])
     expect({ ...resumed, time_ms: 0 }).toEqual({ ...whole, time_ms: 0 })
-    expect(resumed.time_ms).toBeGreaterThan(saved[2].time_ms)
+    expect(resumed.time_ms).toBeGreaterThan(finished[2].time_ms)
   })
 
   it('rejects an operator that is not symmetric before the long run', async () => {

@@ -163,6 +163,20 @@ describe('run folders', () => {
     await expect(again.loadParameters()).rejects.toMatchObject({ code: 'ERR_IO' })
   })
 
+  it('count as fresh while they hold a configuration only', async () => {
+    const path = join(folder, 'no-step')
+    const options = { model, data: DATA, training: { epochs: 1 } }
+    await createRun(path, options)
+    const again = await createRun(path, { ...options, training: { epochs: 2 } })
+    expect((await openRun(path)).config.training).toEqual({ epochs: 2 })
+    await again.removeUnlessStarted()
+    await expect(openRun(path)).rejects.toMatchObject({ code: 'ERR_IO' })
+    const started = await createRun(path, options)
+    await started.saveParameters(model.init())
+    await started.removeUnlessStarted()
+    expect((await openRun(path)).config.training).toEqual({ epochs: 1 })
+  })
+
   it('refuse damaged configurations by field', async () => {
     const path = join(folder, 'damaged')
     await createRun(path, { model, data: DATA, training: {} })
