@@ -22,7 +22,7 @@ export function command(): Command {
         'left unfinished is taken up by the same command.',
     )
     .argument('<name>', "the paper: 'hessian' (Sagun et al. 2017)")
-    .option('--full', 'more and larger networks: hours instead of minutes', false)
+    .option('--full', 'more and larger networks, some minutes a seed', false)
     .option('--seeds <n>', 'seeds 0 .. n-1', integer(1), 3)
     .option('--data <spec>', 'adds the experiments on real data, mnist:DIR')
     .option('--out <folder>', 'default: reproduce/NAME, with --full reproduce/NAME-full')
