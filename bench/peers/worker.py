@@ -81,6 +81,7 @@ class Session:
 def load_cases():
     import hvp  # noqa: F401  (registers its cases)
     import lanczos  # noqa: F401
+    import slq  # noqa: F401
     import train  # noqa: F401
     from registry import CASES
 
