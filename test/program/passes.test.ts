@@ -152,3 +152,39 @@ describe('random programs', () => {
     )
   })
 })
+
+describe('products added to products', () => {
+  const shapes = [
+    [4, 3],
+    [3, 5],
+    [2, 2, 6],
+    [2, 6, 5],
+  ]
+  const input = (shape: readonly number[], stream: number): Float64Array => {
+    const size = shape.reduce((n, d) => n * d, 1)
+    return uniforms(5, stream, 0, size, new Float64Array(size))
+  }
+
+  it.each(['first', 'second'])('take the other as addend through a reshape, %s', (folded) => {
+    const program = trace((a, b, c, d) => {
+      const rows = ops.reshape(ops.matmul(a, b), [2, 2, 5])
+      const batched = ops.matmul(c, d)
+      return ops.tanh(folded === 'first' ? ops.add(rows, batched) : ops.add(batched, rows))
+    }, shapes)
+    const lowered = lower(program)
+    const products = lowered.operations.filter((op) => op.name === 'matmul')
+    expect(products.map((op) => op.inputs.length)).toEqual([2, 3])
+    expect(names(lowered).filter((name) => name === 'add')).toEqual([])
+    const inputs = shapes.map(input)
+    expect(evaluate(lowered, inputs)[0]).toEqual(evaluate(program, inputs)[0])
+  })
+
+  it('stay apart where the first is needed elsewhere', () => {
+    const program = trace((a, b, c, d) => {
+      const rows = ops.matmul(a, b)
+      return [ops.add(ops.reshape(rows, [2, 2, 5]), ops.matmul(c, d)), rows]
+    }, shapes)
+    const products = lower(program).operations.filter((op) => op.name === 'matmul')
+    expect(products.map((op) => op.inputs.length)).toEqual([2, 2])
+  })
+})

@@ -1,24 +1,35 @@
-import type { Operation, Program } from '../types.js'
+import type { Operation, Program, Value } from '../types.js'
 import { makeOperation, producersOf, useCounts } from './rewrite.js'
 
 /**
  * a b + c d as two products into one result: the second product takes the first as its addend and
- * accumulates in place (beta = 1), which saves a temporary and a pass over memory.
+ * accumulates in place (beta = 1), which saves a temporary and a pass over memory. The first may
+ * come through a reshape, as products do whose leading axes were folded into rows.
  */
 export function accumulateProducts(program: Program): Program {
   const producers = producersOf(program)
   const uses = useCounts(program)
-  const once = (op: Operation | undefined): op is Operation =>
-    op?.name === 'matmul' && uses.get(op.outputs[0].id) === 1
+  const usedOnce = (value: Value): boolean => uses.get(value.id) === 1
+  /** The product behind a value that nothing else needs. */
+  const productOf = (value: Value): Operation | null => {
+    let op = producers.get(value.id)
+    if (!usedOnce(value)) return null
+    while (op?.name === 'reshape' && usedOnce(op.inputs[0])) op = producers.get(op.inputs[0].id)
+    return op?.name === 'matmul' ? op : null
+  }
   const dropped = new Set<Operation>()
   const replaced = new Map<Operation, Operation>()
   for (const op of program.operations) {
     if (op.name !== 'add') continue
-    const [a, b] = op.inputs.map((value) => producers.get(value.id))
-    if (!once(a) || !once(b) || a === b) continue
-    const [base, onto] = b.inputs.length === 2 ? [a, b] : [b, a]
-    if (onto.inputs.length !== 2) continue
-    const product = makeOperation('matmul', [...onto.inputs, base.outputs[0]], onto.attributes)
+    const [a, b] = op.inputs
+    const left = productOf(a)
+    const right = productOf(b)
+    if (left === null || right === null || left === right) continue
+    const takesAddend = (product: Operation, value: Value): boolean =>
+      product.inputs.length === 2 && product.outputs[0].id === value.id
+    const [base, onto] = takesAddend(right, b) ? [a, right] : [b, left]
+    if (!takesAddend(onto, onto === right ? b : a)) continue
+    const product = makeOperation('matmul', [...onto.inputs, base], onto.attributes)
     const merged = { ...product, outputs: op.outputs }
     dropped.add(onto)
     replaced.set(op, merged)
