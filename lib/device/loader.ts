@@ -60,7 +60,7 @@ export function loadAddon(options: LoaderOptions = {}): unknown {
       continue
     }
     try {
-      return require(file)
+      return withBriefWaits(() => require(file))
     } catch (error) {
       if ((error as { code?: string }).code === 'ERR_ARGUMENT') {
         throw new LosscapeError('ERR_ARGUMENT', (error as Error).message, { cause: error })
@@ -70,6 +70,25 @@ export function loadAddon(options: LoaderOptions = {}): unknown {
     }
   }
   throw new LosscapeError('ERR_NATIVE', failure(tried, options), { cause })
+}
+
+/**
+ * How often a thread of libgomp looks for the next parallel region before it sleeps, some
+ * 200 µs. libgomp's own choice is a hundred times that, and on a machine whose cores other processes
+ * want too, every region then waits for threads that are not running.
+ */
+const SPIN_COUNT = '3000'
+
+/** libgomp reads its settings when it is loaded, here with the addon. The user's come first. */
+function withBriefWaits<T>(load: () => T): T {
+  const { env } = process
+  if (env.GOMP_SPINCOUNT !== undefined || env.OMP_WAIT_POLICY !== undefined) return load()
+  env.GOMP_SPINCOUNT = SPIN_COUNT
+  try {
+    return load()
+  } finally {
+    delete env.GOMP_SPINCOUNT
+  }
 }
 
 function failure(tried: string[], options: LoaderOptions): string {

@@ -1,7 +1,5 @@
-// What a region costs (2 threads): 2 us while the team spins, 8 to 15 us once it sleeps. libgomp's
-// defaults are kept: the team spins for about 5 ms after a region, long enough for the next
-// operations of a run and short enough for an idle process. OMP_WAIT_POLICY=passive saves those
-// milliseconds and pays for it in every region.
+// What a region costs (2 threads): 2 us while the team looks out for it, 8 to 15 us once it sleeps.
+// lib/device/loader.ts sets how long it looks out.
 #include "native/runtime/parallel.h"
 
 #include <omp.h>

@@ -106,3 +106,25 @@ test('a missing BLAS helper is ERR_NATIVE with the command that builds it', () =
   })
   expect(run.stdout).toMatch(/^ERR_NATIVE .*none\.so.*npm run build/)
 })
+
+test.each([
+  ['a short wait of libgomp', {}, '3000'],
+  ["the user's count", { GOMP_SPINCOUNT: '7' }, '7'],
+  ["nothing beside the user's policy", { OMP_WAIT_POLICY: 'active' }, undefined],
+])('what is loaded sees %s, and the environment stays as it was', (_, setting, seen) => {
+  const addon = put('spin/losscape.node', '')
+  const script = `
+    process.dlopen = (module) => { module.exports = { seen: process.env.GOMP_SPINCOUNT } }
+    const { loadAddon } = await import(${JSON.stringify(new URL('../../lib/device/loader.ts', import.meta.url).href)})
+    const before = process.env.GOMP_SPINCOUNT
+    const { seen } = loadAddon({ env: { LOSSCAPE_ADDON: ${JSON.stringify(addon)} } })
+    console.log(JSON.stringify([seen ?? null, process.env.GOMP_SPINCOUNT === before]))`
+  const register = new URL('../../bench/register.mjs', import.meta.url).href
+  const { GOMP_SPINCOUNT: _count, OMP_WAIT_POLICY: _policy, ...env } = process.env
+  const child = spawnSync(
+    process.execPath,
+    ['--import', register, '--input-type=module', '-e', script],
+    { env: { ...env, ...setting }, encoding: 'utf8' },
+  )
+  expect(JSON.parse(child.stdout)).toEqual([seen ?? null, true])
+})
