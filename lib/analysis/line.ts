@@ -93,6 +93,12 @@ async function along(
       const theta = uploadParameters(device, model.layout, point, precision)
       try {
         const result = await evaluator.run(theta.views, signal)
+        if (!Number.isFinite(result.loss)) {
+          throw new LosscapeError(
+            'ERR_NOT_FINITE',
+            `The loss on the line is ${result.loss} at α = ${a}.`,
+          )
+        }
         losses[k] = result.loss
         accuracy[k] = result.accuracy ?? Number.NaN
       } finally {

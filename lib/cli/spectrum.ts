@@ -1,4 +1,5 @@
 import { Command, Option } from 'commander'
+import { LosscapeError } from '../errors.js'
 import { EXIT } from './exit.js'
 import {
   type ComputeOptions,
@@ -61,6 +62,13 @@ async function spectrum(folder: string, flags: SpectrumFlags, session: Session):
   try {
     const opened = await openSpectrum(device, folder, flags, session.signal)
     try {
+      const n = opened.operator.size
+      if (flags.top > n) {
+        throw new LosscapeError(
+          'ERR_ARGUMENT',
+          `--top ${flags.top} asks for more eigenvalues than there are: n = ${n}.`,
+        )
+      }
       if (flags.dryRun) {
         const estimate = await estimateSpectrum(opened, flags, session.signal)
         session.result(estimate.value, () => estimate.text)

@@ -51,6 +51,9 @@ export async function checkOperator(
   } finally {
     for (const block of [probes, products, again]) block.dispose()
   }
+  if (Number.isNaN(nondeterminism)) {
+    throw new LosscapeError('ERR_OPERATOR', 'A product of the operator holds NaN or infinity.')
+  }
   const limit = LIMIT[operator.dtype]
   // Written so that a NaN fails too.
   if (!(nondeterminism <= limit)) {

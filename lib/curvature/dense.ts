@@ -5,7 +5,13 @@ import { defaultBinding } from '../device/device.js'
 import { withSignal } from '../device/native-call.js'
 import { LosscapeError } from '../errors.js'
 import { requireOptions } from '../options.js'
-import { allocate, isNative, type LinearOperator, type ProductOptions } from './operator.js'
+import {
+  allocate,
+  isNative,
+  type LinearOperator,
+  type ProductOptions,
+  requireProducts,
+} from './operator.js'
 
 /** Largest n for which the dense path is offered: 3.2 GB of float64. */
 export const MAX_DENSE = 20_000
@@ -44,6 +50,7 @@ export async function denseMatrix(
       const unit = allocate(operator.dtype, count * n)
       for (let r = 0; r < count; r++) unit[r * n + from + r] = 1
       const columns = await orAborted(operator.matmat(unit, count, { signal }), signal)
+      requireProducts(columns, count * n)
       matrix.set(columns, from * n)
       onProgress?.(from + count, n)
     }

@@ -1,6 +1,7 @@
 import { requireArguments } from '../arguments.js'
 import { withProgress } from '../callbacks.js'
 import { requireOptions } from '../options.js'
+import { checkOnce } from './check.js'
 import {
   diagPlusPlus,
   hutchinsonDiagonal,
@@ -8,7 +9,7 @@ import {
   xdiag,
 } from './diagonal-sketch.js'
 import { exactDiagonal } from './exact-diagonal.js'
-import type { LinearOperator } from './operator.js'
+import { type LinearOperator, requireFinite } from './operator.js'
 import { chooseMethod } from './sketch-budget.js'
 
 export type DiagonalMethod = 'hutchinson' | 'xdiag' | 'diag++' | 'exact'
@@ -23,6 +24,8 @@ export interface DiagonalOptions {
   readonly products?: number
   /** Default 0. Probes are Rademacher vectors, whose squares are 1. */
   readonly seed?: number
+  /** Probe symmetry and determinism before 'xdiag' and 'diag++', once per operator. Default true. */
+  readonly check?: boolean
   /** Bytes for the vectors of a sketch: XDiag 3/2 and Diag++ 1 per product. Default 1 GiB. */
   readonly memory?: number
   readonly signal?: AbortSignal
@@ -61,11 +64,17 @@ export async function diagonal(
 ): Promise<OperatorDiagonal> {
   requireArguments('diagonal()', { operator })
   requireOptions('diagonal()', options, [
-    ...(['method', 'products', 'seed', 'memory', 'signal', 'onProgress'] as const),
+    ...(['method', 'products', 'seed', 'memory', 'check', 'signal', 'onProgress'] as const),
   ])
   const { products = 100 } = options
   const method = chooseMethod<DiagonalMethod>(operator, METHODS, { ...options, products })
-  return withProgress(options, (guarded) => byMethod(operator, method, products, guarded))
+  const symmetric = method === 'xdiag' || method === 'diag++'
+  if (symmetric && (options.check ?? true)) await checkOnce(operator, options.signal)
+  const diagonal = await withProgress(options, (guarded) =>
+    byMethod(operator, method, products, guarded),
+  )
+  requireFinite(diagonal.values)
+  return diagonal
 }
 
 async function byMethod(

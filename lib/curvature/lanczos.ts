@@ -55,11 +55,12 @@ export interface LanczosOptions {
   /** Also return Ritz vectors. Default false. */
   readonly vectors?: boolean
   /**
-   * 'cgs2' (default) and 'cgs1': every vector against the whole basis, twice or once. 'partial':
-   * only where Simon's recurrence estimates overlaps above √eps, against the vectors concerned.
-   * 'selective': against Ritz vectors that have converged, which are kept as further rows. Both
-   * give the eigenvalues of 'cgs2' to rounding, and do not restart. 'none' keeps three vectors;
-   * copies of converged values may appear.
+   * 'cgs2' (default) and 'cgs1': every vector against the whole basis, twice, or once and again
+   * where less than 0.7 of it is left. 'partial': only where Simon's recurrence estimates overlaps
+   * above √eps, against the vectors concerned; the eigenvalues are those of 'cgs2' to rounding.
+   * 'selective': against Ritz vectors that have converged, which are kept as further rows; right
+   * to rounding for the large eigenvalues. Neither restarts. 'none' keeps three vectors; copies of
+   * converged values may appear.
    */
   readonly reorthogonalize?: Reorthogonalize
   /** Called with all that a later run needs to go on, every `checkpointEvery` steps and on abort. */
@@ -127,6 +128,9 @@ export interface EigenResult {
  *
  * Memory (steps + 1) n, or what `memory` allows; cost per step one product and, with full
  * reorthogonalisation, two reads of the basis. Ritz vectors take k n more.
+ * One vector finds one copy of a multiple eigenvalue, and further ones only after it has been through
+ * an invariant subspace: where copies count, use `blockLanczos`.
+ *
  * Source: Lanczos 1950; Giraud et al. 2005 (classical Gram-Schmidt twice); Simon 1984 (partial);
  * Parlett, Scott 1979 (selective); Wu, Simon 2000 (thick restart).
  *

@@ -4,7 +4,7 @@ import { LosscapeError, throwIfAborted } from '../errors.js'
 import { requireOptions } from '../options.js'
 import { lanczos } from './lanczos.js'
 import { type Estimate, meanAndError } from './measure.js'
-import type { LinearOperator } from './operator.js'
+import { type LinearOperator, requireFinite } from './operator.js'
 import { ROWS, rowDots } from './sketch.js'
 import { spaceOf } from './space.js'
 
@@ -43,7 +43,9 @@ export async function frobenius(
   if (tol !== undefined && !(tol >= 0)) {
     throw new LosscapeError('ERR_ARGUMENT', `tol must not be negative, got ${tol}.`)
   }
-  return withProgress(options, (guarded) => meanOfSquares(operator, products, guarded))
+  const norm = await withProgress(options, (guarded) => meanOfSquares(operator, products, guarded))
+  requireFinite([norm.value])
+  return norm
 }
 
 async function meanOfSquares(
@@ -88,6 +90,8 @@ export interface SpectralNormOptions {
   readonly maxSteps?: number
   /** Default 0. */
   readonly seed?: number
+  /** Probe symmetry and determinism first, once per operator. Default true. */
+  readonly check?: boolean
   readonly signal?: AbortSignal
 }
 
@@ -117,7 +121,7 @@ export async function spectralNorm(
   options: SpectralNormOptions = {},
 ): Promise<SpectralNorm> {
   requireArguments('spectralNorm()', { operator })
-  requireOptions('spectralNorm()', options, ['tol', 'maxSteps', 'seed', 'signal'])
+  requireOptions('spectralNorm()', options, ['tol', 'maxSteps', 'seed', 'check', 'signal'])
   const { maxSteps = Math.min(operator.size, 200), ...rest } = options
   const k = Math.min(2, operator.size)
   const result = await lanczos(operator, { ...rest, k, which: 'both-ends', maxSteps })

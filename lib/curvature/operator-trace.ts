@@ -4,7 +4,7 @@ import { LosscapeError } from '../errors.js'
 import { requireOptions } from '../options.js'
 import { exactDiagonal } from './exact-diagonal.js'
 import type { Estimate } from './measure.js'
-import { type LinearOperator, oneOf } from './operator.js'
+import { type LinearOperator, oneOf, requireFinite } from './operator.js'
 import { chooseMethod } from './sketch-budget.js'
 import { hutchinsonTrace } from './trace.js'
 import { hutchPlusPlus, xtrace } from './trace-sketch.js'
@@ -53,7 +53,7 @@ const METHODS = {
  * @example
  * const { value, standardError } = await operatorTrace(hessian(device, model, theta, set))
  *
- * @throws ERR_ARGUMENT, ERR_ABORTED, ERR_OUT_OF_MEMORY
+ * @throws ERR_ARGUMENT, ERR_OPERATOR when products are not finite, ERR_ABORTED, ERR_OUT_OF_MEMORY
  */
 export async function operatorTrace(
   operator: LinearOperator,
@@ -70,7 +70,11 @@ export async function operatorTrace(
     throw new LosscapeError('ERR_ARGUMENT', `tol must not be negative, got ${tol}.`)
   }
   const method = chooseMethod<TraceMethod>(operator, METHODS, { ...options, products })
-  return withProgress(options, (guarded) => byMethod(operator, method, products, guarded))
+  const trace = await withProgress(options, (guarded) =>
+    byMethod(operator, method, products, guarded),
+  )
+  requireFinite([trace.value])
+  return trace
 }
 
 async function byMethod(

@@ -84,6 +84,26 @@ export function requireVectors(
   }
 }
 
+/** Products of operators that are not ours. Throws ERR_OPERATOR. */
+export function requireProducts(result: ArrayLike<number>, expected: number): void {
+  if (result?.length !== expected) {
+    throw new LosscapeError(
+      'ERR_OPERATOR',
+      `The operator returned ${result?.length ?? typeof result} elements, expected ${expected}.`,
+    )
+  }
+  requireFinite(result)
+}
+
+/** What products or sums of them came to. Throws ERR_OPERATOR for NaN and infinity. */
+export function requireFinite(values: ArrayLike<number>): void {
+  for (let i = 0; i < values.length; i++) {
+    if (!Number.isFinite(values[i])) {
+      throw new LosscapeError('ERR_OPERATOR', `A product of the operator holds ${values[i]}.`)
+    }
+  }
+}
+
 /** An option that must be one of a few words. Throws ERR_ARGUMENT. */
 export function oneOf<T extends string>(name: string, value: T, known: readonly T[]): T {
   if (known.includes(value)) return value

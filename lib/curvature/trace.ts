@@ -11,6 +11,7 @@ import {
   type LinearOperator,
   type NativeLinearOperator,
   oneOf,
+  requireFinite,
 } from './operator.js'
 
 export interface TraceOptions {
@@ -81,6 +82,7 @@ async function meanOfForms(
   } finally {
     quadratic.dispose()
   }
+  requireFinite(samples)
   return { ...meanAndError(samples), samples: Float64Array.from(samples) }
 }
 

@@ -18,6 +18,9 @@
 namespace losscape {
 namespace {
 
+// A vector that keeps this part of its norm in a pass of Gram-Schmidt needs no further one.
+constexpr double kEnough = 0.7;
+
 template <typename T>
 class Lanczos final : public NativeLanczos {
  public:
@@ -282,6 +285,19 @@ class Lanczos final : public NativeLanczos {
     return basis_.row(slot);
   }
 
+  // One pass, and a second one where most of w cancels: what is left is rounding of the rest then.
+  GramSchmidtNorms OnceOrTwice(size_t count, T* w, std::vector<double>& removed, int threads) {
+    const size_t stride = basis_.stride();
+    const GramSchmidtNorms first =
+        gramSchmidt_.Once(basis_.rows(), count, w, stride, removed.data(), threads);
+    if (first.after > kEnough * first.before) return first;
+    std::vector<double> more(removed.size());
+    const GramSchmidtNorms second =
+        gramSchmidt_.Once(basis_.rows(), count, w, stride, more.data(), threads);
+    for (size_t i = 0; i < count; ++i) removed[i] += more[i];
+    return {first.before, second.after};
+  }
+
   GramSchmidtNorms Orthogonalize(size_t j, T* w, std::vector<double>& removed, LanczosState* next,
                                  int threads) {
     const size_t stride = basis_.stride();
@@ -298,7 +314,7 @@ class Lanczos final : public NativeLanczos {
       case Reorthogonalize::kCgs2:
         return gramSchmidt_.Twice(basis_.rows(), j + 1, w, stride, removed.data(), threads);
       case Reorthogonalize::kCgs1:
-        return gramSchmidt_.Once(basis_.rows(), j + 1, w, stride, removed.data(), threads);
+        return OnceOrTwice(j + 1, w, removed, threads);
       default:
         break;
     }

@@ -35,13 +35,13 @@ TEST(LanczosFindsOutliersOfARotatedDiagonal) {
   CHECK(f64->Orthogonality(context) < 1e-13);
   CHECK(Above(f64->state(), 3.9) == 10);
 
-  // One pass loses orthogonality, though not enough for ghosts.
+  // One pass, and a second one where little is left, keeps orthogonality well enough to count.
   LanczosSpec once = Spec(DType::kF32, values.size(), 80);
   once.reorthogonalize = Reorthogonalize::kCgs1;
   auto cgs1 = Started<float>(once);
   RunAll(*cgs1, narrow);
   CHECK(WorstOutlier(cgs1->state(), values) < 1e-5);
-  CHECK(cgs1->Orthogonality(context) > 1e-6);
+  CHECK(cgs1->Orthogonality(context) < 1e-5);
   CHECK(Above(cgs1->state(), 3.9) == 10);
 }
 

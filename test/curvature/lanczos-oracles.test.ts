@@ -74,3 +74,12 @@ describe.each(MODES)('lanczos with %s', (reorthogonalize) => {
     expect(good.diagnostics.asymmetry).toBeLessThan(1e-6)
   })
 })
+
+describe('one pass of Gram-Schmidt', () => {
+  it.each([100, 300])('is repeated where it does not suffice, n = %i', async (n) => {
+    const values = Float64Array.from({ length: n }, (_, i) => 1 / (1 + i))
+    const operator = operatorFrom((v) => v.map((x, i) => x * values[i]), n)
+    const result = await lanczos(operator, { k: 40, reorthogonalize: 'cgs1', seed: 1 })
+    for (const [i, value] of result.values.entries()) expect(value).toBeCloseTo(values[i], 9)
+  })
+})
