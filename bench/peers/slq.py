@@ -2,24 +2,14 @@
 
 import torch
 
-from hvp import MLP784, flat_product
-from models import cross_entropy, parameters, random_batch
-from registry import Case, case
+from hvp import Product, flat_product
+from registry import case
 
 PROBES = 10
 STEPS = 80
-BATCH = 512
 
 
-class Quadrature(Case):
-    def __init__(self, device, options):
-        super().__init__(device, options)
-        self.params = parameters(MLP784, 1, device)
-        self.x, self.y = random_batch(BATCH, 784, 10, 2, device)
-
-    def loss(self, params):
-        return cross_entropy(params, self.x, self.y)
-
+class Quadrature(Product):
     def quadrature(self, lanczos):
         """Nodes and weights, [PROBES, STEPS] each. One basis serves all probes."""
         product = flat_product(self.loss, self.params)

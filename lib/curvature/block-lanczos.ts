@@ -94,7 +94,8 @@ export interface BlockEigenResult
  * Extreme eigenvalues with their multiplicities by block Lanczos with full reorthogonalisation: a
  * block of vectors shares every pass over the data, and each eigenvalue is found as often as the
  * block has rows; where blocks become dependent random vectors take over, which find further
- * copies. For one eigenvalue at an end, `lanczos` needs fewer products; these are cheaper.
+ * copies. For simple eigenvalues `lanczos` needs fewer products and less time: a product of several
+ * vectors costs less than as many single ones only where the pass over the data itself is dear.
  *
  * What has not converged within `maxProducts` is returned with its residual and
  * `converged: false`; nothing is thrown for it.
