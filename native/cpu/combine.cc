@@ -10,7 +10,7 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 // After foreach_target.h.
-#include "native/cpu/narrow-inl.h"
+#include "native/cpu/wide-inl.h"
 
 #ifndef LOSSCAPE_CPU_COMBINE_ONCE
 #define LOSSCAPE_CPU_COMBINE_ONCE
@@ -30,13 +30,6 @@ HWY_BEFORE_NAMESPACE();
 namespace losscape {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
-
-using Wide = hn::ScalableTag<double>;
-
-HWY_INLINE auto LoadWide(Wide d, const double* p) { return hn::LoadU(d, p); }
-HWY_INLINE auto LoadWide(Wide d, const float* p) {
-  return hn::PromoteTo(d, hn::LoadU(hn::Rebind<float, Wide>(), p));
-}
 
 // sums[c][i] += coefficients[j][c] basis[j][i] for C combinations, kVectors vectors of columns at
 // i; eight chains hide the latency of the multiply-adds. coefficients: [rows][kTogether].

@@ -10,6 +10,8 @@
 #define HWY_TARGET_INCLUDE "native/cpu/gram.cc"
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
+// After foreach_target.h.
+#include "native/cpu/wide-inl.h"
 
 #ifndef LOSSCAPE_CPU_GRAM_ONCE
 #define LOSSCAPE_CPU_GRAM_ONCE
@@ -44,13 +46,6 @@ namespace hn = hwy::HWY_NAMESPACE;
 // of two multiply-adds per cycle.
 constexpr size_t kRowsA = 3;
 constexpr size_t kRowsB = 4;
-
-using Wide = hn::ScalableTag<double>;
-
-HWY_INLINE auto LoadWide(Wide d, const double* p) { return hn::LoadU(d, p); }
-HWY_INLINE auto LoadWide(Wide d, const float* p) {
-  return hn::PromoteTo(d, hn::LoadU(hn::Rebind<float, Wide>(), p));
-}
 
 // sums[r][c] += a[r] b[c] over `size` columns, a multiple of the lanes; R rows by C rows.
 // sums: rows of `pitch`; b: rows of `width`.

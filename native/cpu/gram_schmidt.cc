@@ -12,7 +12,7 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 // After foreach_target.h.
-#include "native/cpu/narrow-inl.h"
+#include "native/cpu/wide-inl.h"
 
 #ifndef LOSSCAPE_CPU_GRAM_SCHMIDT_ONCE
 #define LOSSCAPE_CPU_GRAM_SCHMIDT_ONCE
@@ -38,13 +38,6 @@ namespace hn = hwy::HWY_NAMESPACE;
 // one stream per core reads 33 GB/s on Zen 3, four 44 GB/s; software prefetches made it slower.
 constexpr size_t kRowsPerDot = 4;
 constexpr size_t kRowsPerUpdate = 8;
-
-using Wide = hn::ScalableTag<double>;
-
-HWY_INLINE auto LoadWide(Wide d, const double* p) { return hn::Load(d, p); }
-HWY_INLINE auto LoadWide(Wide d, const float* p) {
-  return hn::PromoteTo(d, hn::Load(hn::Rebind<float, Wide>(), p));
-}
 
 // x[r] += rows[r] w and, with kTwo, y[r] += rows[r] newest, over the block; R rows.
 template <size_t R, bool kTwo, typename T>

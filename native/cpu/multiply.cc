@@ -9,28 +9,12 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 // After foreach_target.h.
-#include "native/cpu/narrow-inl.h"
+#include "native/cpu/wide-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace losscape {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
-
-using Wide = hn::ScalableTag<double>;
-
-HWY_INLINE auto LoadWide(Wide d, const double* p) { return hn::LoadU(d, p); }
-HWY_INLINE auto LoadWide(Wide d, const float* p) {
-  return hn::PromoteTo(d, hn::LoadU(hn::Rebind<float, Wide>(), p));
-}
-template <class V>
-HWY_INLINE void StoreWide(Wide d, V v, double* p) {
-  hn::StoreU(v, d, p);
-}
-template <class V>
-HWY_INLINE void StoreWide(Wide, V v, float* p) {
-  const hn::Rebind<float, Wide> narrow;
-  hn::StoreU(math::ToFloat(narrow, v), narrow, p);
-}
 
 template <typename T>
 HWY_INLINE void MultiplyRange(const T* a, const T* b, T* y, size_t n, bool add) {

@@ -12,33 +12,17 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 // After foreach_target.h.
-#include "native/cpu/narrow-inl.h"
+#include "native/cpu/wide-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace losscape {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-using D64 = hn::ScalableTag<double>;
-
-HWY_INLINE auto LoadWide(D64 d, const double* p) { return hn::LoadU(d, p); }
-HWY_INLINE auto LoadWide(D64 d, const float* p) {
-  return hn::PromoteTo(d, hn::LoadU(hn::Rebind<float, D64>(), p));
-}
-template <class V>
-HWY_INLINE void StoreWide(D64 d, V v, double* p) {
-  hn::StoreU(v, d, p);
-}
-template <class V>
-HWY_INLINE void StoreWide(D64, V v, float* p) {
-  const hn::Rebind<float, D64> narrow;
-  hn::StoreU(math::ToFloat(narrow, v), narrow, p);
-}
-
 // Products of f32 are exact in f64; four chains hide the latency of the additions.
 template <typename T>
 HWY_INLINE double DotRange(const T* a, const T* b, size_t n) {
-  const D64 d;
+  const Wide d;
   const size_t lanes = hn::Lanes(d);
   auto s0 = hn::Zero(d), s1 = s0, s2 = s0, s3 = s0;
   size_t i = 0;
@@ -59,7 +43,7 @@ HWY_INLINE double DotRange(const T* a, const T* b, size_t n) {
 // y = factor x + addend y, in f64, rounded once; addend 0 does not read y.
 template <typename From, typename To>
 HWY_INLINE void LinearRange(double factor, const From* x, double addend, To* y, size_t n) {
-  const D64 d;
+  const Wide d;
   const size_t lanes = hn::Lanes(d);
   const auto f = hn::Set(d, factor);
   size_t i = 0;
