@@ -3,51 +3,19 @@ import { BlockKrylov } from '../../lib/curvature/block-krylov.js'
 import { type BlockLanczosCheckpoint, blockLanczos } from '../../lib/curvature/block-lanczos.js'
 import { exactSpectrum } from '../../lib/curvature/dense.js'
 import { hessian } from '../../lib/curvature/network.js'
-import type { LinearOperator, Precision } from '../../lib/curvature/operator.js'
+import type { LinearOperator } from '../../lib/curvature/operator.js'
 import { denseOperator, operatorFrom } from '../../lib/curvature/operators.js'
 import { spaceOf } from '../../lib/curvature/space.js'
 import { type Device, open } from '../../lib/device/device.js'
 import { normals } from '../../lib/random/index.js'
 import { MODEL_CASES } from './cases.js'
+import { rotatedOperator, wigner } from './known-matrices.js'
 
 let device: Device
 beforeAll(async () => {
   device = await open({ device: 'cpu' })
 })
 afterAll(() => device.dispose())
-
-/** A symmetric Gaussian matrix of variance 1/n. */
-function wigner(n: number, seed: number): Float64Array {
-  const g = normals(seed, 0, 0, n * n)
-  return g.map((x, at) => {
-    const [i, j] = [Math.floor(at / n), at % n]
-    return (x + g[j * n + i]) / Math.sqrt(2 * n)
-  })
-}
-
-/** Diagonal operator behind three Householder reflections. */
-function rotated(values: ArrayLike<number>, dtype: Precision = 'f64'): LinearOperator {
-  const n = values.length
-  const mirrors = [17, 18, 19].map((seed) => normals(seed, 0, 0, n))
-  const reflect = (v: ArrayLike<number>, w: Float64Array): Float64Array => {
-    let dot = 0
-    let square = 0
-    for (let i = 0; i < n; i++) dot += w[i] * v[i]
-    for (let i = 0; i < n; i++) square += w[i] * w[i]
-    return Float64Array.from({ length: n }, (_, i) => v[i] - ((2 * dot) / square) * w[i])
-  }
-  return operatorFrom(
-    (v) => {
-      const inside = mirrors.reduce((u, w) => reflect(u, w), Float64Array.from(v))
-      return mirrors.reduceRight(
-        (u, w) => reflect(u, w),
-        inside.map((x, i) => x * values[i]),
-      )
-    },
-    n,
-    { dtype },
-  )
-}
 
 describe('blockLanczos', () => {
   it.each(['largest', 'smallest', 'both-ends', 'largest-magnitude'] as const)(
@@ -104,7 +72,7 @@ describe('blockLanczos', () => {
         // As many copies as wanted, and fewer copies than wanted.
         for (const copies of [20, 13]) {
           const spectrum = Float64Array.from({ length: n }, (_, i) => (i < copies ? 50 : 1))
-          const result = await blockLanczos(rotated(spectrum, dtype), { k: 20, block })
+          const result = await blockLanczos(rotatedOperator(spectrum, dtype), { k: 20, block })
           for (let i = 0; i < 20; i++) {
             expect(Math.abs(result.values[i] - (i < copies ? 50 : 1))).toBeLessThan(
               50 * (dtype === 'f32' ? 1e-5 : 1e-10),
@@ -122,7 +90,9 @@ describe('blockLanczos', () => {
       { length: 300 },
       (_, i) => [9, 9, 9, 9, 9, 7, 7][i] ?? i / 300,
     )
-    const { values, diagnostics, products } = await blockLanczos(rotated(spectrum), { k: 7 })
+    const { values, diagnostics, products } = await blockLanczos(rotatedOperator(spectrum), {
+      k: 7,
+    })
     for (const [i, value] of [9, 9, 9, 9, 9, 7, 7].entries()) {
       expect(Math.abs(values[i] - value)).toBeLessThan(1e-9)
     }
@@ -138,7 +108,7 @@ describe('blockLanczos', () => {
     [30, 7],
     [40, 1],
   ])('exhausts a space of %i dimensions with blocks of %i', async (n, block) => {
-    const operator = rotated(Float64Array.from({ length: n }, (_, i) => i + 1))
+    const operator = rotatedOperator(Float64Array.from({ length: n }, (_, i) => i + 1))
     for (const k of [n, n - 1, n - 2].filter((x) => x > 0)) {
       const { values, converged } = await blockLanczos(operator, { k, block, maxProducts: n })
       expect(values.length).toBe(k)
@@ -164,7 +134,7 @@ describe('blockLanczos', () => {
       if (i < 200) return 3 / (i - 8)
       return i < 240 ? -0.01 * ((i - 199) / 40) : 1e-3 * (i / n)
     })
-    const result = await blockLanczos(rotated(spectrum, 'f32'), {
+    const result = await blockLanczos(rotatedOperator(spectrum, 'f32'), {
       k: 20,
       block: 4,
       tol: 0,
@@ -230,7 +200,7 @@ describe('blockLanczos', () => {
     expect(Array.from(values)).toEqual([0, 0, 0, 0])
     expect(diagnostics.invariantSubspaceAt).toBe(1)
     for (const dtype of ['f64', 'f32'] as const) {
-      const projector = rotated(
+      const projector = rotatedOperator(
         Float64Array.from({ length: 100 }, (_, i) => (i < 5 ? 1 : 0)),
         dtype,
       )
@@ -280,7 +250,7 @@ describe('blockLanczos', () => {
     const spectrum = Float64Array.from({ length: 80 }, (_, i) => Math.floor(i / 4))
     const operators = [
       denseOperator(device, wigner(80, 13), { dtype: 'f32' }),
-      rotated(spectrum, 'f64'),
+      rotatedOperator(spectrum, 'f64'),
     ]
     for (const operator of operators) {
       const options = { k: 5, tol: 0, block: 5, maxProducts: 60, check: false, vectors: true }

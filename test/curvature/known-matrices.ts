@@ -1,4 +1,38 @@
+import type { LinearOperator, Precision } from '../../lib/curvature/operator.js'
+import { operatorFrom } from '../../lib/curvature/operators.js'
 import { normals } from '../../lib/random/index.js'
+
+/** A symmetric Gaussian matrix of variance 1/n. */
+export function wigner(n: number, seed: number): Float64Array {
+  const g = normals(seed, 0, 0, n * n)
+  return g.map((x, at) => {
+    const [i, j] = [Math.floor(at / n), at % n]
+    return (x + g[j * n + i]) / Math.sqrt(2 * n)
+  })
+}
+
+/** A diagonal behind three Householder reflections, never formed: O(n) per product. */
+export function rotatedOperator(
+  values: ArrayLike<number>,
+  dtype: Precision = 'f64',
+): LinearOperator {
+  const n = values.length
+  const mirrors = [17, 18, 19].map((seed) => normals(seed, 0, 0, n))
+  const squares = mirrors.map((w) => w.reduce((sum, x) => sum + x * x, 0))
+  const reflect = (v: Float64Array, k: number): void => {
+    let dot = 0
+    for (let i = 0; i < n; i++) dot += mirrors[k][i] * v[i]
+    for (let i = 0; i < n; i++) v[i] -= ((2 * dot) / squares[k]) * mirrors[k][i]
+  }
+  const product = (x: ArrayLike<number>): Float64Array => {
+    const v = Float64Array.from(x)
+    for (const k of [0, 1, 2]) reflect(v, k)
+    for (let i = 0; i < n; i++) v[i] *= values[i]
+    for (const k of [2, 1, 0]) reflect(v, k)
+    return v
+  }
+  return operatorFrom(product, n, { dtype })
+}
 
 /** V diag(values) V with V a product of `reflections` random Householder reflections; row-major. */
 export function rotated(values: ArrayLike<number>, seed = 1, reflections = 3): Float64Array {

@@ -2,37 +2,15 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { lanczos } from '../../lib/curvature/lanczos.js'
 import type { LanczosCheckpoint } from '../../lib/curvature/lanczos-checkpoint.js'
 import type { LinearOperator } from '../../lib/curvature/operator.js'
-import { denseOperator, operatorFrom } from '../../lib/curvature/operators.js'
+import { denseOperator } from '../../lib/curvature/operators.js'
 import { type Device, open } from '../../lib/device/device.js'
-import { normals } from '../../lib/random/index.js'
+import { rotatedOperator } from './known-matrices.js'
 
 let device: Device
 beforeAll(async () => {
   device = await open({ device: 'cpu' })
 })
 afterAll(() => device.dispose())
-
-/** diag(values) behind two Householder reflections. */
-function rotated(values: ArrayLike<number>, dtype: 'f32' | 'f64' = 'f64'): LinearOperator {
-  const n = values.length
-  const mirrors = [0, 1].map((stream) => normals(17, stream, 0, n))
-  const squares = mirrors.map((w) => w.reduce((s, x) => s + x * x, 0))
-  const reflect = (v: Float64Array, k: number): void => {
-    let dot = 0
-    for (let i = 0; i < n; i++) dot += mirrors[k][i] * v[i]
-    for (let i = 0; i < n; i++) v[i] -= ((2 * dot) / squares[k]) * mirrors[k][i]
-  }
-  const product = (x: ArrayLike<number>): Float64Array => {
-    const v = Float64Array.from(x)
-    reflect(v, 0)
-    reflect(v, 1)
-    for (let i = 0; i < n; i++) v[i] *= values[i]
-    reflect(v, 1)
-    reflect(v, 0)
-    return v
-  }
-  return operatorFrom(product, n, { dtype })
-}
 
 /** The same matrix natively. */
 async function denseOf(operator: LinearOperator): Promise<ReturnType<typeof denseOperator>> {
@@ -75,7 +53,7 @@ describe('thick restart', () => {
           .slice(0, 6)
           .sort((a, b) => b - a),
       }[which]
-      const operator = rotated(values)
+      const operator = rotatedOperator(values)
       const options = { k: 6, which, basisSize: 30, maxSteps: 3000, vectors: true } as const
       const result = await lanczos(operator, options)
       expect(result.converged.every(Boolean)).toBe(true)
@@ -94,7 +72,7 @@ describe('thick restart', () => {
   it('needs few products more than an unlimited basis, in less memory', async () => {
     const values = crowded(400)
     for (let i = 0; i < 8; i++) values[i] = 10 + 5 * i
-    using operator = await denseOf(rotated(values, 'f32'))
+    using operator = await denseOf(rotatedOperator(values, 'f32'))
     const whole = await lanczos(operator, { k: 8, maxSteps: 200 })
     const memory = 36 * 448 * 4
     let peak = 0
@@ -115,7 +93,7 @@ describe('thick restart', () => {
   })
 
   it('does not restart when the steps fit', async () => {
-    const operator = rotated(crowded(60))
+    const operator = rotatedOperator(crowded(60))
     const plain = await lanczos(operator, { k: 3, maxSteps: 40 })
     const limited = await lanczos(operator, { k: 3, maxSteps: 40, memory: 41 * 64 * 8 })
     expect(Array.from(limited.alpha)).toEqual(Array.from(plain.alpha))
@@ -131,8 +109,8 @@ describe('thick restart', () => {
     'finds 20 right copies where %i of 200 values are 50 and the rest 1 (%s)',
     async (copies, dtype) => {
       const values = Float64Array.from({ length: 200 }, (_, i) => (i < copies ? 50 : 1))
-      using native = await denseOf(rotated(values, dtype))
-      for (const operator of [rotated(values, dtype), native]) {
+      using native = await denseOf(rotatedOperator(values, dtype))
+      for (const operator of [rotatedOperator(values, dtype), native]) {
         const result = await lanczos(operator, { k: 20, basisSize: 34, maxSteps: 2000 })
         expect(result.diagnostics.restarts).toBeGreaterThan(0)
         expectValues(result.values, new Array(20).fill(50), dtype === 'f32' ? 5e-4 : 1e-9)
@@ -144,17 +122,17 @@ describe('thick restart', () => {
   )
 
   it('handles the zero operator and a projector', async () => {
-    const zero = await lanczos(rotated(new Float64Array(100)), { k: 4, basisSize: 11 })
+    const zero = await lanczos(rotatedOperator(new Float64Array(100)), { k: 4, basisSize: 11 })
     expect(Array.from(zero.values)).toEqual([0, 0, 0, 0])
     expect(zero.converged.every(Boolean)).toBe(true)
-    const projector = rotated(Float64Array.from({ length: 150 }, (_, i) => (i < 7 ? 1 : 0)))
+    const projector = rotatedOperator(Float64Array.from({ length: 150 }, (_, i) => (i < 7 ? 1 : 0)))
     const { values } = await lanczos(projector, { k: 9, basisSize: 21, maxSteps: 600 })
     expectValues(values, [1, 1, 1, 1, 1, 1, 1, 0, 0], 1e-10)
   })
 
   it.each([0, 1, 2])('gives n - %i values, in as many rows as that takes', async (missing) => {
     const n = 40
-    const operator = rotated(crowded(n))
+    const operator = rotatedOperator(crowded(n))
     const expected = Array.from(crowded(n)).reverse()
     const k = n - missing
     const result = await lanczos(operator, { k, basisSize: n + 1 })
@@ -166,7 +144,7 @@ describe('thick restart', () => {
   })
 
   it('refuses budgets too small for one restart, and what cannot restart', async () => {
-    const operator = rotated(crowded(300))
+    const operator = rotatedOperator(crowded(300))
     const bytes = (5 + 5 + 3) * 320 * 8
     await expect(lanczos(operator, { k: 5, memory: bytes - 1 })).rejects.toMatchObject({
       code: 'ERR_ARGUMENT',
@@ -185,7 +163,7 @@ describe('thick restart', () => {
   })
 
   it('counts products, and returns what has not converged with flags', async () => {
-    const operator = rotated(crowded(500))
+    const operator = rotatedOperator(crowded(500))
     let products = 0
     const counting: LinearOperator = {
       ...operator,
@@ -201,7 +179,7 @@ describe('thick restart', () => {
   })
 
   it('goes on from any checkpoint bit for bit', async () => {
-    using operator = await denseOf(rotated(crowded(200), 'f32'))
+    using operator = await denseOf(rotatedOperator(crowded(200), 'f32'))
     const options = { k: 4, which: 'both-ends', basisSize: 20, maxSteps: 150, tol: 0 } as const
     const whole = await lanczos(operator, { ...options, vectors: true })
     const checkpoints: LanczosCheckpoint[] = []
@@ -224,7 +202,7 @@ describe('thick restart', () => {
       expect(resumed.diagnostics).toEqual(whole.diagnostics)
     }
     using other = await denseOf(
-      rotated(
+      rotatedOperator(
         crowded(200).map((x) => x * 1.01),
         'f32',
       ),
@@ -237,7 +215,7 @@ describe('thick restart', () => {
 
   it('stops where the whole run stops, also when converged', async () => {
     const values = Float64Array.from({ length: 200 }, (_, i) => (i < 12 ? 50 : 1))
-    const operator = rotated(values)
+    const operator = rotatedOperator(values)
     const options = { k: 10, basisSize: 24, maxSteps: 1000, check: false } as const
     const checkpoints: LanczosCheckpoint[] = []
     const whole = await lanczos(operator, {

@@ -3,40 +3,18 @@ import { exactSpectrum } from '../../lib/curvature/dense.js'
 import { lanczos } from '../../lib/curvature/lanczos.js'
 import type { LanczosCheckpoint } from '../../lib/curvature/lanczos-checkpoint.js'
 import { hessian } from '../../lib/curvature/network.js'
-import type { LinearOperator } from '../../lib/curvature/operator.js'
 import { denseOperator, operatorFrom } from '../../lib/curvature/operators.js'
 import { slq } from '../../lib/curvature/slq.js'
 import { type Device, open } from '../../lib/device/device.js'
 import { normals } from '../../lib/random/index.js'
 import { MODEL_CASES } from './cases.js'
+import { rotatedOperator, wigner } from './known-matrices.js'
 
 let device: Device
 beforeAll(async () => {
   device = await open({ device: 'cpu' })
 })
 afterAll(() => device.dispose())
-
-/** A symmetric Gaussian matrix of variance 1/n. */
-function wigner(n: number, seed: number): Float64Array {
-  const g = normals(seed, 0, 0, n * n)
-  return g.map((x, at) => {
-    const [i, j] = [Math.floor(at / n), at % n]
-    return (x + g[j * n + i]) / Math.sqrt(2 * n)
-  })
-}
-
-/** Diagonal operator behind one Householder reflection. */
-function rotated(values: ArrayLike<number>): LinearOperator {
-  const n = values.length
-  const w = normals(17, 0, 0, n)
-  const square = w.reduce((s, x) => s + x * x, 0)
-  const reflect = (v: ArrayLike<number>): Float64Array => {
-    let dot = 0
-    for (let i = 0; i < n; i++) dot += w[i] * v[i]
-    return Float64Array.from({ length: n }, (_, i) => v[i] - ((2 * dot) / square) * w[i])
-  }
-  return operatorFrom((v) => reflect(reflect(v).map((x, i) => x * values[i])), n)
-}
 
 describe('lanczos', () => {
   it.each(['largest', 'smallest', 'both-ends', 'largest-magnitude'] as const)(
@@ -96,7 +74,7 @@ describe('lanczos', () => {
 
   it('finds every copy of a two-valued spectrum after breakdowns', async () => {
     const n = 200
-    const operator = rotated(Float64Array.from({ length: n }, (_, i) => (i < 20 ? 50 : 1)))
+    const operator = rotatedOperator(Float64Array.from({ length: n }, (_, i) => (i < 20 ? 50 : 1)))
     const { values, diagnostics, steps } = await lanczos(operator, { k: 30, maxSteps: n })
     const high = values.filter((x) => Math.abs(x - 50) < 1e-8).length
     expect(high).toBe(20)
@@ -105,7 +83,7 @@ describe('lanczos', () => {
   })
 
   it.each([1, 2, 3, 8])('exhausts a space of %i dimensions', async (n) => {
-    const operator = rotated(Float64Array.from({ length: n }, (_, i) => i + 1))
+    const operator = rotatedOperator(Float64Array.from({ length: n }, (_, i) => i + 1))
     const { values, converged } = await lanczos(operator, { k: n, maxSteps: n })
     expect(Array.from(values, (x) => Math.round(x * 1e9) / 1e9)).toEqual(
       Array.from({ length: n }, (_, i) => n - i),
@@ -266,7 +244,7 @@ describe('slq', () => {
   })
 
   it('is exact for a probe when the steps reach the number of distinct eigenvalues', async () => {
-    const operator = rotated(Float64Array.from({ length: 60 }, (_, i) => [1, 2, 5][i % 3]))
+    const operator = rotatedOperator(Float64Array.from({ length: 60 }, (_, i) => [1, 2, 5][i % 3]))
     const { nodes, weights } = await slq(operator, { probes: 2, steps: 20 })
     for (const [p, theta] of nodes.entries()) {
       expect(Array.from(theta, (t) => Math.round(t * 1e8) / 1e8)).toEqual([1, 2, 5])
