@@ -128,8 +128,8 @@ export interface EigenResult {
  *
  * Memory (steps + 1) n, or what `memory` allows; cost per step one product and, with full
  * reorthogonalisation, two reads of the basis. Ritz vectors take k n more.
- * One vector finds one copy of a multiple eigenvalue, and further ones only after it has been through
- * an invariant subspace: where copies count, use `blockLanczos`.
+ * One vector finds one copy of a multiple eigenvalue, and further ones from a fresh vector after it
+ * has been through an invariant subspace: where copies count, use `blockLanczos`.
  *
  * Source: Lanczos 1950; Giraud et al. 2005 (classical Gram-Schmidt twice); Simon 1984 (partial);
  * Parlett, Scott 1979 (selective); Wu, Simon 2000 (thick restart).
@@ -337,12 +337,13 @@ class CopyCheck {
   }
 
   complete({ breakdowns, beta }: LanczosRun['state'], values: Float64Array): boolean {
-    const spaces = breakdowns - (beta[beta.length - 1] === 0 ? 1 : 0)
-    if (spaces === 0) return true
+    if (breakdowns === 0) return true
     const scale = Math.max(Math.abs(values[0]), Math.abs(values[values.length - 1]))
     const same = this.seen.values?.every((v, i) => Math.abs(v - values[i]) <= 1e-6 * scale) ?? false
-    if (same) return spaces > this.seen.spaces
-    this.seen = { spaces, values }
+    if (same) return breakdowns > this.seen.spaces
+    // A space that is under way when the values are noted may already have brought some of them.
+    const begun = breakdowns + (beta[beta.length - 1] === 0 ? 0 : 1)
+    this.seen = { spaces: begun, values }
     return false
   }
 }

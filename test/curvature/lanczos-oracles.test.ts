@@ -83,3 +83,25 @@ describe('one pass of Gram-Schmidt', () => {
     for (const [i, value] of result.values.entries()) expect(value).toBeCloseTo(values[i], 9)
   })
 })
+
+describe('copies of an eigenvalue', () => {
+  // 45 different values: the first Krylov space is complete after 45 products.
+  const values = Float64Array.from({ length: 51 }, (_, i) => {
+    if (i < 22) return 1 + i
+    return i < 29 ? 0 : 20 - i
+  })
+  const sorted = Float64Array.from(values).sort().reverse()
+  const operator = operatorFrom((v) => v.map((x, i) => x * values[i]), values.length)
+
+  it.each([
+    [24, 5],
+    [25, 5],
+    [28, 5],
+    [32, 3],
+    [32, 1],
+    [40, 7],
+  ])('are found wherever a test for convergence falls: k = %i, every %i', async (k, checkEvery) => {
+    const result = await lanczos(operator, { k, checkEvery })
+    for (const [i, value] of result.values.entries()) expect(value).toBeCloseTo(sorted[i], 9)
+  })
+})
