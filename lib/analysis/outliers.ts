@@ -1,3 +1,4 @@
+import { newArray } from '../allocation.js'
 import { argumentError, isVector, requireArguments } from '../arguments.js'
 import { functional, type SpectralMeasure } from '../curvature/measure.js'
 import { oneOf } from '../curvature/operator.js'
@@ -123,7 +124,7 @@ function quantiles(measure: SpectralMeasure, size: number | undefined): Spectrum
   const nodes = measure.nodes
     .flatMap((row, p) => Array.from(row, (t, l) => ({ t, mass: measure.weights[p][l] })))
     .sort((a, b) => b.t - a.t)
-  const values = new Float64Array(n)
+  const values = newArray(Float64Array, n, 'The quantiles of the measure')
   let mass = 0
   let i = 0
   for (const node of nodes) {

@@ -27,7 +27,7 @@ export interface LanczosCheckpoint {
   readonly copies: CopiesSeen
 }
 
-/** Values found when a number of Krylov spaces were complete. */
+/** Values noted while the last of `spaces` Krylov spaces was under way, or just complete. */
 export interface CopiesSeen {
   readonly spaces: number
   readonly values: Float64Array | null

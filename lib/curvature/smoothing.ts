@@ -1,3 +1,4 @@
+import { newArray } from '../allocation.js'
 import { LosscapeError } from '../errors.js'
 import { erf } from '../ops/erf.js'
 import { extremes, largestMagnitude, longestProbe, type SpectralMeasure } from './measure.js'
@@ -26,7 +27,7 @@ export function cellErf(
       `The nodes from ${low} to ${high} have no range that a density can be drawn on.`,
     )
   }
-  const values = new Float64Array(points)
+  const values = newArray(Float64Array, points, 'The density')
   const unit = 1 / (measure.nodes.length * spacing)
   measure.nodes.forEach((row, p) => {
     for (let l = 0; l < row.length; l++) {
@@ -115,7 +116,7 @@ function gaussians(measure: SpectralMeasure, grid: Float64Array, width: number):
 /** Points from `low` to `high`, both included. */
 function linearGrid(low: number, high: number, points: number): Float64Array {
   const spacing = (high - low) / (points - 1)
-  return Float64Array.from({ length: points }, (_, i) => low + i * spacing)
+  return newArray(Float64Array, points, 'The grid').map((_, i) => low + i * spacing)
 }
 
 /** The extreme nodes, or 0.1 % of their magnitude where they coincide, with a margin. */
