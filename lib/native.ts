@@ -433,6 +433,15 @@ export interface NativeBinding {
     add: boolean,
     options?: JobOptions,
   ): Promise<void>
+  /** y = sqrt(y² + sum_j x_j²) elementwise over `count` rows, without overflow or underflow. */
+  hypotVectors(
+    x: NativeView,
+    count: number,
+    y: NativeView,
+    storage: number,
+    dtype: 'f32' | 'f64',
+    options?: JobOptions,
+  ): Promise<void>
   /** Bytes per second (read plus written) of the fastest copy or read at this working set. */
   copyBandwidth(bytes: number, threads: number): Promise<number>
   /** FLOP per second of the best matrix product available at n x n x n. */

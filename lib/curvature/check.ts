@@ -9,6 +9,8 @@ export interface OperatorCheck {
   readonly asymmetry: number
   /** ||Av - (Av)'|| / ||Av|| of two products with one vector. */
   readonly nondeterminism: number
+  /** ||Av|| / ||v||: what size the products have. */
+  readonly scale: number
 }
 
 /** Of the random vectors; those of algorithms have low numbers. */
@@ -35,6 +37,7 @@ export async function checkOperator(
   const again = space.allocate(1)
   let asymmetry: number
   let nondeterminism: number
+  let magnitude: number
   try {
     await space.fill(probes, 'normal', seed, STREAM)
     await space.apply(probes.rows(0, 1), products.rows(0, 1))
@@ -48,6 +51,7 @@ export async function checkOperator(
     const scale = u * av + v * au
     asymmetry = scale === 0 ? 0 : Math.abs(uAv - vAu) / scale
     nondeterminism = change === 0 ? 0 : change / av
+    magnitude = av / v
   } finally {
     for (const block of [probes, products, again]) block.dispose()
   }
@@ -68,20 +72,40 @@ export async function checkOperator(
       `The operator is not symmetric: uᵀAv and vᵀAu differ by ${asymmetry.toExponential(1)} of their scale.`,
     )
   }
-  return { asymmetry, nondeterminism }
+  return { asymmetry, nondeterminism, scale: magnitude }
 }
 
-const checked = new WeakSet<LinearOperator>()
+const checked = new WeakMap<LinearOperator, OperatorCheck>()
 
 /** {@link checkOperator}, once in the life of an operator: what algorithms do by default. */
-export async function checkOnce(operator: LinearOperator, signal?: AbortSignal): Promise<void> {
+export async function checkOnce(
+  operator: LinearOperator,
+  signal?: AbortSignal,
+): Promise<OperatorCheck> {
   requireArguments('The algorithm', { operator })
-  if (checked.has(operator)) return
-  await checkOperator(operator, { signal })
-  checked.add(operator)
+  const before = checked.get(operator)
+  if (before) return before
+  const check = await checkOperator(operator, { signal })
+  checked.set(operator, check)
+  return check
 }
+
+/** Squares outside of these may have left the range of f64. */
+const SQUARES = { least: 1e-250, most: 1e300 } as const
 
 async function norms(space: VectorSpace, x: VectorBlock): Promise<number[]> {
   const gram = await space.gram(x, x)
-  return Array.from({ length: x.count }, (_, i) => Math.sqrt(gram[i * x.count + i]))
+  const squares = Array.from({ length: x.count }, (_, i) => gram[i * x.count + i])
+  if (squares.every((s) => s >= SQUARES.least && s <= SQUARES.most)) return squares.map(Math.sqrt)
+  return Promise.all(squares.map((_, i) => scaledNorm(space, x, i)))
+}
+
+async function scaledNorm(space: VectorSpace, x: VectorBlock, row: number): Promise<number> {
+  const vector = await space.read(x, row)
+  let largest = 0
+  for (const value of vector) largest = Math.max(largest, Math.abs(value))
+  if (largest === 0 || !Number.isFinite(largest)) return largest
+  let sum = 0
+  for (const value of vector) sum += (value / largest) ** 2
+  return largest * Math.sqrt(sum)
 }

@@ -176,7 +176,10 @@ async function exactDiagonal(sketch: Sketch): Promise<SketchedDiagonal> {
   }
 }
 
-/** Elementwise mean and standard error of samples that come in blocks. */
+/**
+ * Elementwise mean and standard error of samples that come in blocks. What is kept of the squares is
+ * their root, which has the range of the samples.
+ */
 class Moments {
   private readonly block: VectorBlock
   /** Added to the mean; zero at first. */
@@ -184,19 +187,18 @@ class Moments {
   /** The first sample: sums of differences to it do not cancel. */
   private readonly shift: VectorBlock
   private readonly sum: VectorBlock
-  private readonly squares: VectorBlock
+  /** Root of the sum of squared differences. */
+  private readonly norm: VectorBlock
   private count = 0
 
   constructor(private readonly space: VectorSpace) {
     this.block = space.allocate(4)
-    ;[this.offset, this.shift, this.sum, this.squares] = [0, 1, 2, 3].map((i) =>
-      this.block.rows(i, 1),
-    )
+    ;[this.offset, this.shift, this.sum, this.norm] = [0, 1, 2, 3].map((i) => this.block.rows(i, 1))
   }
 
   /** Overwrites the samples. */
   async add(samples: VectorBlock): Promise<void> {
-    const { space, shift, sum, squares } = this
+    const { space, shift, sum, norm } = this
     const ones = new Float64Array(samples.count).fill(1)
     if (this.count === 0) await space.combine([1], samples.rows(0, 1), shift)
     await space.combine(
@@ -206,20 +208,21 @@ class Moments {
       true,
     )
     await space.combine(ones, samples, sum, true)
-    await space.multiply(samples, samples, samples)
-    await space.combine(ones, samples, squares, true)
+    await space.hypot(samples, norm)
     this.count += samples.count
   }
 
   async result(): Promise<{ values: Float64Array; standardErrors: Float64Array }> {
     const { space, count } = this
-    const rows = [this.offset, this.shift, this.sum, this.squares]
-    const [offset, shift, sum, squares] = await Promise.all(rows.map((row) => space.read(row, 0)))
+    const rows = [this.offset, this.shift, this.sum, this.norm]
+    const [offset, shift, sum, norm] = await Promise.all(rows.map((row) => space.read(row, 0)))
     return {
       values: Float64Array.from(sum, (s, i) => offset[i] + shift[i] + s / count),
       standardErrors: Float64Array.from(sum, (s, i) => {
-        const variance = Math.max(0, squares[i] - (s * s) / count) / (count - 1)
-        return Math.sqrt(variance / count)
+        // The part of the squares that the mean takes.
+        const mean = norm[i] === 0 ? 0 : s / norm[i]
+        const spread = Math.max(0, 1 - (mean * mean) / count)
+        return norm[i] * Math.sqrt(spread / (count * (count - 1)))
       }),
     }
   }

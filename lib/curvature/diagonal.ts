@@ -11,6 +11,7 @@ import {
 import { exactDiagonal } from './exact-diagonal.js'
 import { type LinearOperator, requireFinite } from './operator.js'
 import { chooseMethod } from './sketch-budget.js'
+import { scaled } from './wrappers.js'
 
 export type DiagonalMethod = 'hutchinson' | 'xdiag' | 'diag++' | 'exact'
 
@@ -24,7 +25,10 @@ export interface DiagonalOptions {
   readonly products?: number
   /** Default 0. Probes are Rademacher vectors, whose squares are 1. */
   readonly seed?: number
-  /** Probe symmetry and determinism before 'xdiag' and 'diag++', once per operator. Default true. */
+  /**
+   * Probe symmetry and determinism before 'xdiag' and 'diag++', once per operator. Default true.
+   * It also shows what size the products have: without it those of f64 must lie within 1e±150.
+   */
   readonly check?: boolean
   /** Bytes for the vectors of a sketch: XDiag 3/2 and Diag++ 1 per product. Default 1 GiB. */
   readonly memory?: number
@@ -68,13 +72,32 @@ export async function diagonal(
   ])
   const { products = 100 } = options
   const method = chooseMethod<DiagonalMethod>(operator, METHODS, { ...options, products })
-  const symmetric = method === 'xdiag' || method === 'diag++'
-  if (symmetric && (options.check ?? true)) await checkOnce(operator, options.signal)
-  const diagonal = await withProgress(options, (guarded) =>
-    byMethod(operator, method, products, guarded),
-  )
+  const sketched = method === 'xdiag' || method === 'diag++'
+  const check = sketched && (options.check ?? true)
+  const scale = check ? (await checkOnce(operator, options.signal)).scale : 1
+  const diagonal = await withProgress(options, async (guarded) => {
+    const factor = operator.dtype === 'f64' ? intoRange(scale) : 1
+    if (factor === 1) return byMethod(operator, method, products, guarded)
+    const { values, standardErrors, ...rest } = await byMethod(
+      ...([scaled(operator, factor), method, products, guarded] as const),
+    )
+    return {
+      ...rest,
+      values: values.map((x) => x / factor),
+      standardErrors: standardErrors.map((x) => x / factor),
+    }
+  })
   requireFinite(diagonal.values)
   return diagonal
+}
+
+/**
+ * The power of two that brings f64 products to the size of 1 where their squares may leave the range
+ * of f64. It holds all squares of f32.
+ */
+function intoRange(scale: number): number {
+  if (scale === 0 || (scale > 1e-100 && scale < 1e100)) return 1
+  return 2 ** Math.max(-1000, Math.min(1000, -Math.round(Math.log2(scale))))
 }
 
 async function byMethod(

@@ -50,6 +50,8 @@ export interface VectorSpace {
   combine(c: ArrayLike<number>, x: VectorBlock, y: VectorBlock, add?: boolean): Promise<void>
   /** y = [y +] a ∘ b, elementwise; equally many rows. y may be a or b. */
   multiply(a: VectorBlock, b: VectorBlock, y: VectorBlock, add?: boolean): Promise<void>
+  /** y = √(y² + Σ_j x_j²), elementwise over the rows of x; over the whole range of the precision. */
+  hypot(x: VectorBlock, y: VectorBlock): Promise<void>
 }
 
 export interface SpaceOptions {
@@ -184,6 +186,13 @@ class DeviceSpace implements VectorSpace {
     const elements = y.count * this.layout.storage
     await this.submit((token) =>
       this.binding.multiplyVectors(a.view, b.view, y.view, elements, this.dtype, add, { token }),
+    )
+  }
+
+  async hypot(x: DeviceBlock, y: DeviceBlock): Promise<void> {
+    const { storage } = this.layout
+    await this.submit((token) =>
+      this.binding.hypotVectors(x.view, x.count, y.view, storage, this.dtype, { token }),
     )
   }
 

@@ -6,6 +6,7 @@
 #include "native/addon/modules.h"
 #include "native/cpu/combine.h"
 #include "native/cpu/gram.h"
+#include "native/cpu/hypot.h"
 #include "native/cpu/machine_rates.h"
 #include "native/cpu/multiply.h"
 #include "native/runtime/blas.h"
@@ -183,6 +184,25 @@ Napi::Value MultiplyVectorsJob(const Napi::CallbackInfo& info) {
   });
 }
 
+Napi::Value HypotVectorsJob(const Napi::CallbackInfo& info) {
+  return Guard(info.Env(), [&]() -> Napi::Value {
+    const size_t rows = ToRows(info[1], "count");
+    const size_t storage = ToStorage(info[3]);
+    const DType dtype = ToFloatDType(info[4]);
+    const View x = ToBlock(info[0], "x", rows, storage, dtype);
+    const View y = ToBlock(info[2], "y", 1, storage, dtype);
+    return Environment::Of(info.Env())
+        .Submit(ToCall(info[5]), [=](RunContext& context, const auto&) {
+          if (dtype == DType::kF64) {
+            HypotRows(x.data<double>(), rows, storage, y.data<double>(), storage,
+                      context.threads());
+          } else {
+            HypotRows(x.data<float>(), rows, storage, y.data<float>(), storage, context.threads());
+          }
+        });
+  });
+}
+
 Napi::Value SymmetricEigen(const Napi::CallbackInfo& info) {
   return Guard(info.Env(), [&]() -> Napi::Value {
     const size_t n = ToSize(info[1], "n");
@@ -262,6 +282,7 @@ void InitVectors(Napi::Env env, Napi::Object exports) {
   add("gram", GramJob);
   add("combineVectors", CombineVectorsJob);
   add("multiplyVectors", MultiplyVectorsJob);
+  add("hypotVectors", HypotVectorsJob);
   add("symmetricEigen", SymmetricEigen);
   add("copyBandwidth", CopyBandwidthJob);
   add("gemmRate", GemmRateJob);

@@ -3,8 +3,11 @@
 #include <cfloat>
 #include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "native/cpu/combine.h"
+#include "native/cpu/hypot.h"
+#include "native/cpu/hypot.h"
 #include "native/cpu/multiply.h"
 #include "native/runtime/random.h"
 #include "native/test/kernel_run.h"
@@ -157,6 +160,48 @@ TEST(MultiplyMatchesPlainLoops) {
   ForEachTarget([] {
     CheckMultiply<float>();
     CheckMultiply<double>();
+  });
+}
+
+template <typename T>
+void CheckHypot() {
+  constexpr size_t kRows = 5, kPad = 3;
+  // The ends of the range: squares of neither are numbers of T.
+  const T low = std::numeric_limits<T>::min() * 8, high = std::numeric_limits<T>::max() / 8;
+  for (size_t n : {0, 1, 3, 17, 100, 40001}) {
+    const size_t stride = n + kPad;
+    std::vector<T> x = Normals<T>(4, kRows * stride), before = Normals<T>(5, n);
+    for (size_t i = 0; i < n; ++i) {
+      const T scale = i % 4 == 0 ? low : i % 4 == 1 ? high : T{1};
+      for (size_t j = 0; j < kRows; ++j) x[j * stride + i] *= i % 4 == 3 ? T{0} : scale / 8;
+      before[i] = i % 4 == 3 ? T{0} : std::fabs(before[i]) * scale / 8;
+    }
+    std::vector<T> one = before;
+    HypotRows(x.data(), kRows, stride, one.data(), n, 1);
+    double worst = 0;
+    for (size_t i = 0; i < n; ++i) {
+      long double sum = static_cast<long double>(before[i]) * before[i];
+      for (size_t j = 0; j < kRows; ++j) {
+        sum += static_cast<long double>(x[j * stride + i]) * x[j * stride + i];
+      }
+      const long double expected = std::sqrt(sum);
+      if (expected == 0) {
+        CHECK(one[i] == 0);
+      } else {
+        worst = std::max(worst, static_cast<double>(std::fabs(one[i] - expected) / expected));
+      }
+    }
+    CHECK(worst <= 8 * std::numeric_limits<T>::epsilon());
+    std::vector<T> three = before;
+    HypotRows(x.data(), kRows, stride, three.data(), n, 3);
+    CHECK(one == three);
+  }
+}
+
+TEST(HypotKeepsTheWholeRange) {
+  ForEachTarget([] {
+    CheckHypot<float>();
+    CheckHypot<double>();
   });
 }
 

@@ -80,6 +80,52 @@ describe('diagonal', () => {
     }
   })
 
+  it.each([
+    ['f32', 1e-24],
+    ['f32', 1e-36],
+    ['f32', 1e20],
+    ['f32', 1e35],
+    ['f64', 1e-160],
+    ['f64', 1e-200],
+    ['f64', 1e160],
+    ['f64', 1e200],
+    ['f64', 1e300],
+  ] as const)('%s: elements of size %d have the errors of those of size 1', async (dtype, size) => {
+    const matrix = rotated(slow)
+    using plain = denseOperator(device, matrix, { dtype })
+    using tiny = denseOperator(
+      device,
+      matrix.map((x) => size * x),
+      { dtype },
+    )
+    for (const method of SAMPLED) {
+      const expected = await diagonal(plain, { method, products: 60 })
+      const got = await diagonal(tiny, { method, products: 60 })
+      expect(got.exact).toBe(expected.exact)
+      const tol = dtype === 'f32' ? 1e-2 : 1e-9
+      for (let i = 0; i < n; i++) {
+        const error = expected.standardErrors[i]
+        expect(error).toBeGreaterThan(0)
+        expect(Math.abs(got.standardErrors[i] / size / error - 1)).toBeLessThan(tol)
+        expect(Math.abs(got.values[i] / size - expected.values[i])).toBeLessThan(tol * error)
+      }
+    }
+  })
+
+  it('has errors for elements of all sizes in one operator', async () => {
+    const coupling = (i: number) => 10 ** (i - 20)
+    // Pairs (2i, 2i + 1) of zeros on the diagonal, coupled by 1e-20 to 1e19.
+    const swap = (v: ArrayLike<number>) =>
+      Float32Array.from(v, (_, i) => coupling(i >> 1) * v[i ^ 1])
+    const operator = operatorFrom(swap, 80, { dtype: 'f32' })
+    const { standardErrors } = await diagonal(operator, { method: 'hutchinson', products: 60 })
+    standardErrors.forEach((error, i) => {
+      const expected = coupling(i >> 1) / Math.sqrt(60)
+      expect(error / expected).toBeGreaterThan(0.8)
+      expect(error / expected).toBeLessThan(1.05)
+    })
+  })
+
   it('chooses, reports and refuses', async () => {
     const operator = operatorFrom((v) => v.map((x) => 2 * x), 200)
     expect((await diagonal(operator, { products: 200 })).method).toBe('exact')

@@ -106,4 +106,11 @@ export class HostSpace implements VectorSpace {
       y.data[e] = (add ? y.data[e] : 0) + a.data[e] * b.data[e]
     }
   }
+
+  async hypot(x: HostBlock, y: HostBlock): Promise<void> {
+    for (let e = 0; e < y.data.length; e++) {
+      const column = Array.from({ length: x.count }, (_, j) => x.row(j)[e])
+      y.data[e] = Math.hypot(y.data[e], ...column)
+    }
+  }
 }

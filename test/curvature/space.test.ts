@@ -68,6 +68,7 @@ describe.each(Object.keys(operators))('the space of a %s operator', (name) => {
       await space.combine(c, x.rows(3, 2), y, true)
       await space.multiply(x.rows(0, 3), y, y)
       await space.multiply(x.rows(1, 3), x.rows(2, 3), y, true)
+      await space.hypot(x.rows(1, 3), y.rows(2, 1))
       const z = space.allocate(3)
       await space.apply(y, z)
       await space.combine([], x.rows(0, 0), x.rows(0, 1))
