@@ -368,6 +368,18 @@ const CALLS: [name: string, f: (...args: never[]) => unknown, ...args: unknown[]
   ['tridiagonalEigen', losscape.tridiagonalEigen, [1, 2], [0.5], { vectors: 'full' }],
 
   ['trace', losscape.trace, (x: losscape.Tensor) => ops.exp(x), [[2]], ['x']],
+  ...(['sum', 'mean', 'max', 'min'] as const).map((name): (typeof CALLS)[number] => [
+    `ops.${name}`,
+    (axes: number[]) => losscape.trace((x) => ops[name](x, axes), [[2, 3]]),
+    [0],
+  ]),
+  ...(['logsumexp', 'argmax', 'softmax', 'logSoftmax'] as const).map(
+    (name): (typeof CALLS)[number] => [
+      `ops.${name}`,
+      (axis: number) => losscape.trace((x) => ops[name](x, axis), [[2, 3]]),
+      0,
+    ],
+  ),
   ['verify', losscape.verify, program],
   ['formatProgram', losscape.formatProgram, program],
   ['simplify', losscape.simplify, program],

@@ -107,7 +107,13 @@ function descending(
       `Expected all ${size} eigenvalues, got ${values.length}: pass a measure where only some are known.`,
     )
   }
-  if (values.length === 0 || !values.every(Number.isFinite)) {
+  if (values.length === 0) {
+    throw new LosscapeError(
+      'ERR_ARGUMENT',
+      'countOutliers() expected the eigenvalues, or a measure with size; got an empty list.',
+    )
+  }
+  if (!values.every(Number.isFinite)) {
     throw new LosscapeError('ERR_NOT_FINITE', 'Outliers are counted among finite eigenvalues.')
   }
   const sum = (list: Float64Array) => list.reduce((total, x) => total + x * x, 0)

@@ -72,7 +72,8 @@ export async function runSpectrum(
   const file = spectrumFile(request.kind, request.params)
   const partial = new PartialSpectrum(run.path, file, partsKey(opened, request))
   const parts = request.exact ? null : await partial.load()
-  if (parts) session.note(`Going on after ${progressOf(parts)}.`)
+  const done = parts && progressOf(parts)
+  if (done) session.note(`Going on after ${done}.`)
   const bar = session.progress('spectrum')
   const { dtype, ...spectrum } = await computeSpectrum(operator, request, {
     signal: session.signal,
@@ -94,9 +95,11 @@ export async function runSpectrum(
   return result
 }
 
-function progressOf({ ends, lanczos, nodes }: SpectrumParts): string {
-  if (ends || !lanczos) return `${nodes.length} finished probes`
-  return `${lanczos.state.products} products of Lanczos`
+/** What parts hold, in words; null for nothing. */
+export function progressOf({ ends, lanczos, nodes }: SpectrumParts): string | null {
+  if (!ends) return lanczos && `${lanczos.state.products} products of Lanczos`
+  if (nodes.length === 0) return 'the extreme eigenvalues'
+  return `the extreme eigenvalues and ${nodes.length} ${nodes.length === 1 ? 'probe' : 'probes'}`
 }
 
 /** Everything that decides the numbers of a part; the number of probes does not. */

@@ -192,11 +192,14 @@ function requireMemory(rows: number, rowBytes: number, limit: number): void {
   }
   const needed = rows * rowBytes + GRAM_COPIES * 8 * rows ** 2
   if (needed <= limit) return
-  const mebibytes = (x: number): string => `${Math.ceil(x / 2 ** 20)} MiB`
   throw new LosscapeError(
     'ERR_OUT_OF_MEMORY',
-    `${WHAT} needs ${mebibytes(needed)} for ${rows} class means of ${mebibytes(rowBytes)} and their dot products; memoryLimit is ${mebibytes(limit)}. Raise it, or choose a block with \`params\`.`,
+    `${WHAT} needs ${bytes(needed)} for ${rows} class means of ${bytes(rowBytes)} and their dot products; memoryLimit is ${bytes(limit)}. Raise it, or choose a block with \`params\`.`,
   )
+}
+
+function bytes(count: number): string {
+  return count < 2 ** 20 ? `${count} bytes` : `${Math.ceil(count / 2 ** 20)} MiB`
 }
 
 async function spectra(

@@ -176,9 +176,22 @@ async function restore(
 ): Promise<void> {
   const layout = isNative(operator) ? operator.layout : vectorLayout(operator.size)
   for (const [row, vector] of basis.entries()) {
+    requireUnit(vector, row)
     await native.writeBasis(row, layout.toStorage(vector, allocate(operator.dtype, layout.storage)))
   }
   await native.restore(state)
+}
+
+/** Vectors damaged on their way would spoil the run without a sign. Throws ERR_ARGUMENT. */
+function requireUnit(vector: FloatVector, row: number): void {
+  let square = 0
+  for (let i = 0; i < vector.length; i++) square += vector[i] * vector[i]
+  // Far above rounding; NaN fails too.
+  if (Math.abs(square - 1) <= 1e-4) return
+  throw new LosscapeError(
+    'ERR_ARGUMENT',
+    `The checkpoint cannot be resumed: basis vector ${row} has the norm ${Math.sqrt(square)} instead of 1, so it is damaged.`,
+  )
 }
 
 /** Hands the start vector over: the user's, or a probe that depends on seed and stream only. */

@@ -1,4 +1,4 @@
-import { requireArguments } from '../arguments.js'
+import { describe, requireArguments } from '../arguments.js'
 import { withProgress } from '../callbacks.js'
 import { LosscapeError } from '../errors.js'
 import type { FloatVector } from '../nn/layout.js'
@@ -223,17 +223,26 @@ function settingOf(operator: LinearOperator, options: LanczosOptions): Setting {
   const { size, dtype } = operator
   const k = options.k ?? Math.min(6, size)
   if (!Number.isInteger(k) || k < 1 || k > size) {
-    throw new LosscapeError('ERR_ARGUMENT', `k must be an integer from 1 to n = ${size}, got ${k}.`)
+    throw new LosscapeError(
+      'ERR_ARGUMENT',
+      `k must be an integer from 1 to n = ${size}, got ${describe(k)}.`,
+    )
   }
   const { maxSteps, memory, resume } = options
   if (maxSteps !== undefined && (!Number.isInteger(maxSteps) || maxSteps < k)) {
     throw new LosscapeError(
       'ERR_ARGUMENT',
-      `maxSteps must be an integer of at least k = ${k}, got ${maxSteps}.`,
+      `maxSteps must be an integer of at least k = ${k}, got ${describe(maxSteps)}.`,
     )
   }
   const which = oneOf('which', options.which ?? 'largest', WHICH)
   if (options.reorthogonalize) oneOf('reorthogonalize', options.reorthogonalize, REORTHOGONALIZE)
+  if (resume && options.start !== undefined) {
+    throw new LosscapeError(
+      'ERR_ARGUMENT',
+      'A resumed run goes on from the vectors of its checkpoint: leave start out, or resume.',
+    )
+  }
   if (resume) requireFit(resume, operator, options)
   const reorthogonalize = options.reorthogonalize ?? resume?.reorthogonalize ?? 'cgs2'
   if (reorthogonalize === 'none' && (options.vectors || options.onCheckpoint)) {

@@ -47,6 +47,13 @@ export async function powerIteration(
   const { deflate: given = [] } = options
   requireArguments('powerIteration()', { operator, deflate: given })
   const deflate = given.map((vector) => numbers('A vector of deflate', vector, operator.size))
+  const zero = deflate.findIndex((vector) => vector.every((x) => x === 0))
+  if (zero >= 0) {
+    throw new LosscapeError(
+      'ERR_ARGUMENT',
+      `Vector ${zero} of deflate is zero: it names no direction. Leave it out.`,
+    )
+  }
   const most = operator.size - deflate.length
   if (most < 1) {
     throw new LosscapeError(

@@ -1,6 +1,6 @@
 import { LosscapeError } from '../errors.js'
 import { defineOperation } from '../program/registry.js'
-import { elements, normalizeAxes } from '../program/shape.js'
+import { elements, normalizeAxes, normalizeAxis } from '../program/shape.js'
 import { emitOne, type Tensor } from '../program/tensor.js'
 import type { DType, Shape, TensorType } from '../program/types.js'
 
@@ -59,5 +59,5 @@ defineOperation({
 
 /** The index along `axis` (default the last) at every element; dtype i32 unless said otherwise. */
 export function iota(shape: Shape, axis = -1, dtype: DType = 'i32'): Tensor {
-  return emitOne('iota', [], { shape, dtype, axis: normalizeAxes([axis], shape.length)[0] })
+  return emitOne('iota', [], { shape, dtype, axis: normalizeAxis(axis, shape.length, 'iota()') })
 }

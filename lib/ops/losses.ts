@@ -25,7 +25,7 @@ function scores(z: Tensor): Tensor {
   if (elements(z.shape.slice(1)) !== 1) {
     throw new LosscapeError(
       'ERR_SHAPE',
-      `Expected one score per sample, [B] or [B, 1], got [${z.shape}].`,
+      `A loss of binary scores needs one output per sample, [B] or [B, 1], got [${z.shape}]: use a model with one output, or cross-entropy for ${elements(z.shape.slice(1))} classes.`,
     )
   }
   return reshape(z, [z.shape[0]])

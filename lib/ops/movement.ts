@@ -3,6 +3,7 @@ import { defineOperation } from '../program/registry.js'
 import {
   elements,
   normalizeAxes,
+  normalizeAxis,
   range,
   sameShape,
   stridedOffsets,
@@ -156,7 +157,7 @@ export function inversePermutation(perm: readonly number[]): number[] {
 /** Result axis i is axis perm[i] of x; default reverses the last two axes. */
 export function transpose(x: Tensor, perm?: readonly number[]): Tensor {
   const axes = perm
-    ? normalizeAxes(perm, x.rank)
+    ? normalizeAxes(perm, x.rank, 'transpose()')
     : [...range(x.rank - 2), x.rank - 1, x.rank - 2].filter((axis) => axis >= 0)
   return axes.every((axis, i) => axis === i) ? x : emitOne('transpose', [x], { perm: axes })
 }
@@ -315,5 +316,5 @@ export function concat(tensors: readonly Tensor[], axis = 0): Tensor {
     throw new LosscapeError('ERR_ARGUMENT', 'concat() needs at least one tensor.')
   }
   if (tensors.length === 1) return tensors[0]
-  return emitOne('concat', tensors, { axis: normalizeAxes([axis], tensors[0].rank)[0] })
+  return emitOne('concat', tensors, { axis: normalizeAxis(axis, tensors[0].rank, 'concat()') })
 }

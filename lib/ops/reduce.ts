@@ -1,6 +1,13 @@
 import { LosscapeError } from '../errors.js'
 import { defineOperation } from '../program/registry.js'
-import { elements, normalizeAxes, range, stridedOffsets, stridesOf } from '../program/shape.js'
+import {
+  elements,
+  normalizeAxes,
+  normalizeAxis,
+  range,
+  stridedOffsets,
+  stridesOf,
+} from '../program/shape.js'
 import { emitOne, type Tensor } from '../program/tensor.js'
 import { isFloat, type Shape, type TensorType } from '../program/types.js'
 import { cast, div, eq, exp, mul, sub } from './elementwise.js'
@@ -75,7 +82,7 @@ function winnerShare(x: Tensor, y: Tensor, axes: readonly number[]): Tensor {
 }
 
 function reduce(kind: Kind, x: Tensor, axes?: readonly number[], keepAxes = false): Tensor {
-  const at = normalizeAxes(axes ?? range(x.rank), x.rank).sort((a, b) => a - b)
+  const at = normalizeAxes(axes ?? range(x.rank), x.rank, `${kind}()`).sort((a, b) => a - b)
   const y = at.length === 0 ? x : emitOne('reduce', [x], { kind, axes: at })
   return keepAxes
     ? reshape(
@@ -92,7 +99,7 @@ export function sum(x: Tensor, axes?: readonly number[], keepAxes = false): Tens
 
 /** Mean over `axes` (default all). */
 export function mean(x: Tensor, axes?: readonly number[], keepAxes = false): Tensor {
-  const at = normalizeAxes(axes ?? range(x.rank), x.rank)
+  const at = normalizeAxes(axes ?? range(x.rank), x.rank, 'mean()')
   const count = elements(at.map((axis) => x.shape[axis]))
   return mul(sum(x, at, keepAxes), 1 / count)
 }
@@ -143,7 +150,7 @@ defineOperation({
 
 /** Index of the largest element along `axis` (i32): the first of equals; NaN wins. */
 export function argmax(x: Tensor, axis = -1): Tensor {
-  return emitOne('argmax', [x], { axis: normalizeAxes([axis], x.rank)[0] })
+  return emitOne('argmax', [x], { axis: normalizeAxis(axis, x.rank, 'argmax()') })
 }
 
 defineOperation({
@@ -187,8 +194,8 @@ function expandLast(y: Tensor, x: TensorType): Tensor {
 }
 
 /** Moves `axis` to the end, applies f on rows, and moves it back if f keeps the axis. */
-function alongLast(x: Tensor, axis: number, f: (x: Tensor) => Tensor): Tensor {
-  const [at] = normalizeAxes([axis], x.rank)
+function alongLast(where: string, x: Tensor, axis: number, f: (x: Tensor) => Tensor): Tensor {
+  const at = normalizeAxis(axis, x.rank, where)
   if (at === x.rank - 1) return f(x)
   const perm = [...range(x.rank).filter((a) => a !== at), at]
   const y = f(transpose(x, perm))
@@ -198,7 +205,7 @@ function alongLast(x: Tensor, axis: number, f: (x: Tensor) => Tensor): Tensor {
 
 /** log(sum(exp(x))) along `axis`, without overflow. */
 export function logsumexp(x: Tensor, axis = -1): Tensor {
-  return alongLast(x, axis, (rows) => emitOne('logsumexp', [rows]))
+  return alongLast('logsumexp()', x, axis, (rows) => emitOne('logsumexp', [rows]))
 }
 
 defineOperation({
@@ -237,15 +244,15 @@ defineOperation({
 
 /** exp(x) / sum(exp(x)) along `axis`. */
 export function softmax(x: Tensor, axis = -1): Tensor {
-  return alongLast(x, axis, (rows) => emitOne('softmax', [rows], { log: 0 }))
+  return alongLast('softmax()', x, axis, (rows) => emitOne('softmax', [rows], { log: 0 }))
 }
 
 /** x - logsumexp(x) along `axis`. */
 export function logSoftmax(x: Tensor, axis = -1): Tensor {
-  return alongLast(x, axis, (rows) => emitOne('softmax', [rows], { log: 1 }))
+  return alongLast('logSoftmax()', x, axis, (rows) => emitOne('softmax', [rows], { log: 1 }))
 }
 
-/** Mean and (biased) variance over `axes`, which stay with size 1. */
+/** Mean and (biased) variance over `axes`, which stay with size 1. Throws as `mean` does. */
 export function moments(x: Tensor, axes: readonly number[]): { mean: Tensor; variance: Tensor } {
   const mu = mean(x, axes, true)
   const centred = sub(x, mu)

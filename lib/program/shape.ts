@@ -1,3 +1,4 @@
+import { argumentError } from '../arguments.js'
 import { LosscapeError } from '../errors.js'
 import type { Shape } from './types.js'
 
@@ -41,11 +42,21 @@ export function broadcastShapes(a: Shape, b: Shape): number[] {
   return out
 }
 
-/** Resolves negative axes; throws ERR_SHAPE when outside the rank or repeated. */
-export function normalizeAxes(axes: readonly number[], rank: number): number[] {
+/**
+ * Resolves negative axes. `where` names the function in messages.
+ * @throws ERR_ARGUMENT unless a list of integers, ERR_SHAPE when outside the rank or repeated
+ */
+export function normalizeAxes(
+  axes: readonly number[],
+  rank: number,
+  where = 'An operation',
+): number[] {
+  if (!Array.isArray(axes) || !axes.every(Number.isInteger)) {
+    throw argumentError(where, 'axes', 'a list of integers', axes)
+  }
   const out = axes.map((axis) => (axis < 0 ? axis + rank : axis))
   for (const [i, axis] of out.entries()) {
-    if (!Number.isInteger(axis) || axis < 0 || axis >= rank) {
+    if (axis < 0 || axis >= rank) {
       throw new LosscapeError('ERR_SHAPE', `Axis ${axes[i]} is outside a tensor of rank ${rank}.`)
     }
     if (out.indexOf(axis) !== i) {
@@ -53,6 +64,12 @@ export function normalizeAxes(axes: readonly number[], rank: number): number[] {
     }
   }
   return out
+}
+
+/** One axis; as {@link normalizeAxes}. */
+export function normalizeAxis(axis: number, rank: number, where: string): number {
+  if (!Number.isInteger(axis)) throw argumentError(where, 'axis', 'an integer', axis)
+  return normalizeAxes([axis], rank, where)[0]
 }
 
 /** Integers 0 .. n-1. */

@@ -127,6 +127,6 @@ describe('countOutliers()', () => {
     expect(codes({ rule: 'edge', size: 3 })).toBe('ERR_ARGUMENT')
     expect(codes({ rule: 'edge' }, { nodes: [[1]], weights: [[1]] })).toBe('ERR_ARGUMENT')
     expect(codes({ rule: 'edge' }, [1, Number.NaN])).toBe('ERR_NOT_FINITE')
-    expect(codes({ rule: 'edge' }, [])).toBe('ERR_NOT_FINITE')
+    expect(codes({ rule: 'edge' }, [])).toBe('ERR_ARGUMENT')
   })
 })

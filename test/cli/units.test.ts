@@ -4,6 +4,7 @@ import { shellWord } from '../../lib/cli/options.js'
 import { openProgress } from '../../lib/cli/progress.js'
 import { computeSpectrum, type SpectrumParts } from '../../lib/cli/spectrum-compute.js'
 import { spectrumFile } from '../../lib/cli/spectrum-files.js'
+import { progressOf } from '../../lib/cli/spectrum-run.js'
 import { operatorFrom } from '../../lib/curvature/operators.js'
 import { LosscapeError } from '../../lib/errors.js'
 
@@ -131,6 +132,16 @@ describe('computeSpectrum', () => {
     expect(rest).toEqual([3, 4])
     expect({ ...resumed, time_ms: 0 }).toEqual({ ...whole, time_ms: 0 })
     expect(resumed.time_ms).toBeGreaterThan(finished[2].time_ms)
+  })
+
+  it('says what saved parts hold', () => {
+    const parts = { ends: null, lanczos: null, nodes: [], weights: [], time_ms: 0 }
+    const empty = { top: [], bottom: [] }
+    const ends = { eigenvalues: empty, residuals: empty }
+    expect(progressOf(parts)).toBeNull()
+    expect(progressOf({ ...parts, ends })).toBe('the extreme eigenvalues')
+    expect(progressOf({ ...parts, ends, nodes: [[1]] })).toMatch(/ and 1 probe$/)
+    expect(progressOf({ ...parts, ends, nodes: [[1], [2]] })).toMatch(/ and 2 probes$/)
   })
 
   it('rejects an operator that is not symmetric before the long run', async () => {

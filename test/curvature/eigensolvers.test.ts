@@ -253,6 +253,11 @@ describe('power iteration', () => {
     await expect(powerIteration(operator, { deflate: [[1]] })).rejects.toMatchObject({
       code: 'ERR_SHAPE',
     })
+    const zeros = [known[0], new Float64Array(N)]
+    await expect(powerIteration(operator, { deflate: zeros })).rejects.toMatchObject({
+      code: 'ERR_ARGUMENT',
+      message: expect.stringContaining('Vector 1 of deflate is zero'),
+    })
     const two = denseOperator(device, [1, 0, 0, 2])
     const all = [
       [1, 0],

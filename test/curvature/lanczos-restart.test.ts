@@ -213,6 +213,34 @@ describe('thick restart', () => {
     })
   })
 
+  it('refuses a start vector beside a checkpoint, and vectors that were damaged', async () => {
+    const operator = rotatedOperator(crowded(60))
+    const checkpoints: LanczosCheckpoint[] = []
+    const options = { k: 3, tol: 1e-12, checkpointEvery: 5 }
+    await lanczos(operator, { ...options, onCheckpoint: (c) => checkpoints.push(c) })
+    const resume = checkpoints[1]
+    const start = new Float64Array(60).fill(1)
+    await expect(lanczos(operator, { ...options, resume, start })).rejects.toMatchObject({
+      code: 'ERR_ARGUMENT',
+      message: expect.stringContaining('leave start out'),
+    })
+    const damages = [(v: number) => 0 * v, (v: number) => v / 2, () => Number.NaN]
+    for (const damage of damages) {
+      const basis = resume.basis.map((v, row) => (row === 4 ? Float64Array.from(v, damage) : v))
+      await expect(
+        lanczos(operator, { ...options, resume: { ...resume, basis } }),
+      ).rejects.toMatchObject({
+        code: 'ERR_ARGUMENT',
+        message: expect.stringContaining('basis vector 4'),
+      })
+    }
+  })
+
+  it('names what it got for k', async () => {
+    const k = '3' as unknown as number
+    await expect(lanczos(rotatedOperator(crowded(20)), { k })).rejects.toThrow(/got '3'/)
+  })
+
   it('stops where the whole run stops, also when converged', async () => {
     const values = Float64Array.from({ length: 200 }, (_, i) => (i < 12 ? 50 : 1))
     const operator = rotatedOperator(values)

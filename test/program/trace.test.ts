@@ -65,6 +65,26 @@ describe('trace', () => {
   ])('throws a coded error: %s', (_, f, code) => {
     expect(f).toThrow(coded(code))
   })
+
+  const { sum, mean, max, min, logsumexp, softmax, logSoftmax, argmax } = ops
+  it.each(Object.entries({ sum, mean, max, min, logsumexp, softmax, logSoftmax, argmax }))(
+    '%s names itself where its axes are none',
+    (name, reduce: (x: Tensor, axes: never) => Tensor) => {
+      for (const axes of [{ axes: [0] }, 'x', ['x'], [0.5], null] as never[]) {
+        // null stands for all axes where there are several.
+        if (axes === null && ['sum', 'mean', 'max', 'min'].includes(name)) continue
+        const traced = () => trace((x) => reduce(x, axes), [[2, 3]])
+        expect(traced).toThrow(coded('ERR_ARGUMENT'))
+        expect(traced).toThrow(`${name}() expected ax`)
+      }
+    },
+  )
+
+  it('says what a loss of binary scores needs', () => {
+    const traced = () => trace((z, y) => ops.hinge(z, y), [[4, 3], [4]])
+    expect(traced).toThrow(coded('ERR_SHAPE'))
+    expect(traced).toThrow(/one output per sample.*got \[4,3\].*cross-entropy for 3 classes/)
+  })
 })
 
 describe('function transforms', () => {
