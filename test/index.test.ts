@@ -23,6 +23,8 @@ it('exports what is documented, and nothing by accident', () => {
       ...['operatorTrace', 'diagonal', 'frobenius', 'spectralNorm'],
       // analyses
       ...['countOutliers', 'linePath', 'subspaceOverlap', 'gradientOverlap', 'decompositionGap'],
+      ...['pcaPlane', 'lossSurface', 'surfaceRoughness'],
+      ...['singularValues', 'lowRankSingularValues'],
       // programs
       ...['ops', 'trace', 'verify', 'formatProgram', 'simplify', 'evaluateReference'],
       ...['grad', 'valueAndGrad', 'jvp', 'linearize', 'vjp', 'hessianVectorProduct', 'vmap'],

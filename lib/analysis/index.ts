@@ -22,3 +22,17 @@ export {
   subspaceOverlap,
   type VectorList,
 } from './overlap.js'
+export { type PathPoint, type PcaOptions, type PcaPlane, pcaPlane } from './pca-plane.js'
+export { type Roughness, surfaceRoughness } from './roughness.js'
+export {
+  type HostMatrix,
+  lowRankSingularValues,
+  type SingularValueOptions,
+  singularValues,
+} from './singular-values.js'
+export {
+  type LossSurface,
+  lossSurface,
+  type ParameterPlane,
+  type SurfaceOptions,
+} from './surface.js'

@@ -92,7 +92,8 @@ export async function gradientOverlap(
   }
 }
 
-function requireVectorList(where: string, name: string, list: unknown): void {
+/** @throws ERR_ARGUMENT */
+export function requireVectorList(where: string, name: string, list: unknown): void {
   if (Array.isArray(list) && list.every(isVector)) return
   throw argumentError(where, name, 'a list of vectors', list)
 }
