@@ -300,6 +300,11 @@ export interface TrainerSpec {
   /** theta, and the optimiser's moments (0, 1 or 2 vectors of storage elements each). */
   theta: NativeBuffer
   moments: NativeBuffer[]
+  /**
+   * Moving average of theta: after step t, average += (1 - d)(theta - average) with d = decay, or
+   * min(decay, (1 + t) / (10 + t)) with warmup.
+   */
+  average?: { buffer: NativeBuffer; decay: number; warmup: boolean }
   /** Program of one step. */
   executable: NativeExecutable
   /**
@@ -337,7 +342,10 @@ export interface TrainResult {
 }
 
 export interface NativeTrainer {
-  /** On abort resolves (does not reject) with the steps done so far; theta is at that boundary. */
+  /**
+   * On abort resolves (does not reject) with the steps done so far; theta is at that boundary. Runs
+   * may be queued: after one that diverged, those from later steps on do nothing and diverge too.
+   */
   run(
     steps: TrainSteps,
     options?: JobOptions & { onStep?: (step: number, loss: number) => void },

@@ -138,6 +138,13 @@ Napi::Value CreateTrainer(const Napi::CallbackInfo& info) {
     for (uint32_t i = 0; i < moments.Length(); ++i) {
       spec.moments.push_back(BufferHandle::From(moments.Get(i)));
     }
+    const Napi::Value average = given.Get("average");
+    if (!average.IsUndefined()) {
+      const Napi::Object object = ToObject(average, "average");
+      spec.average.average = BufferHandle::From(object.Get("buffer"));
+      spec.average.decay = ToNumber(object.Get("decay"), "average.decay");
+      spec.average.warmup = object.Get("warmup").ToBoolean();
+    }
     spec.executable = ExecutableHandle::From(given.Get("executable"));
     const Napi::Array inputs = ToArray(given.Get("inputs"), "inputs");
     for (uint32_t i = 0; i < inputs.Length(); ++i) {

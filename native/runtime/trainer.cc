@@ -1,10 +1,12 @@
 #include "native/runtime/trainer.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <string>
 #include <utility>
 
+#include "native/cpu/average.h"
 #include "native/runtime/error.h"
 #include "native/runtime/memory.h"
 
@@ -67,6 +69,12 @@ class Trainer final : public NativeTrainer {
 
   T* gradient() { return reinterpret_cast<T*>(gradient_.data()); }
   T* theta() { return reinterpret_cast<T*>(spec_.theta->data()); }
+  T* average() { return reinterpret_cast<T*>(spec_.average.average->data()); }
+
+  // Whether a run from `step` on comes after a step that diverged.
+  bool HaltedBefore(int64_t step) const { return halted_ >= 0 && step > halted_; }
+  void Halt(int64_t step) { halted_ = step; }
+  void Resume() { halted_ = -1; }
 
  private:
   void CheckState() const {
@@ -84,6 +92,15 @@ class Trainer final : public NativeTrainer {
       if (!spec_.moments[k] || spec_.moments[k]->bytes() < bytes) {
         throw Error(Code::kShape, "Trainer: expected ", bytes, " bytes for moment ", k, ".");
       }
+    }
+    const AverageSpec& average = spec_.average;
+    if (average.average && average.average->bytes() < bytes) {
+      throw Error(Code::kShape, "Trainer: expected ", bytes,
+                  " bytes for the average of theta, got ", average.average->bytes(), ".");
+    }
+    if (average.average && !(average.decay >= 0 && average.decay <= 1)) {
+      throw Error(Code::kArgument, "Trainer: expected a decay of the average in [0, 1], got ",
+                  average.decay, ".");
     }
     if (spec_.batch == 0) throw Error(Code::kArgument, "Trainer: expected a batch of at least 1.");
     if (!(spec_.optimizer.clipNorm > 0)) {
@@ -153,6 +170,7 @@ class Trainer final : public NativeTrainer {
   TrainerSpec spec_;
   Allocation gradient_;  // [storage]; what no output writes stays zero
   bool busy_ = false;
+  int64_t halted_ = -1;  // the step that diverged; -1: none
 };
 
 template <typename T>
@@ -179,6 +197,11 @@ class Run final : public TrainRun {
   const TrainResult& result() const override { return result_; }
 
   void Step(RunContext& context, double seconds) override {
+    if (trainer_.HaltedBefore(steps_.from)) {
+      result_.diverged = true;
+      return;
+    }
+    trainer_.Resume();
     const auto start = std::chrono::steady_clock::now();
     std::chrono::duration<double> elapsed{0};
     while (!Finished()) {
@@ -239,6 +262,7 @@ class Run final : public TrainRun {
     const double loss = ReadScalar(types[0], scalars_);
     const double norm = GradientNorm(spec.segments, trainer_.gradient(), threads);
     if (!std::isfinite(loss) || !std::isfinite(norm)) {
+      trainer_.Halt(step);
       result_.diverged = true;
       return;
     }
@@ -250,6 +274,12 @@ class Run final : public TrainRun {
                   steps_.learningRates[static_cast<size_t>(result_.done)],
                   ClipScale(spec.optimizer.clipNorm, norm), trainer_.gradient(), trainer_.theta(),
                   moments, threads);
+    if (spec.average.average) {
+      const double t = static_cast<double>(step);
+      const double decay = spec.average.warmup ? std::min(spec.average.decay, (1 + t) / (10 + t))
+                                               : spec.average.decay;
+      MoveAverage(decay, trainer_.theta(), trainer_.average(), spec.storage, threads);
+    }
     result_.losses.push_back(loss);
     result_.correct.push_back(ReadScalar(types[1], scalars_ + 1));
     result_.gradientNorms.push_back(norm);

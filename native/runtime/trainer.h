@@ -19,6 +19,14 @@ struct TrainerInput {
   size_t index;  // kTheta: element offset; kFixed: index of `fixed`
 };
 
+// A moving average of theta: after step t (from 0), average += (1 - d)(theta - average) with
+// d = decay, or min(decay, (1 + t) / (10 + t)) while it warms up.
+struct AverageSpec {
+  std::shared_ptr<Buffer> average;  // null: none is kept
+  double decay = 0;
+  bool warmup = false;
+};
+
 struct TrainerSpec {
   DType dtype = DType::kF32;
   size_t storage = 0;
@@ -26,6 +34,7 @@ struct TrainerSpec {
   OptimizerSpec optimizer;
   std::shared_ptr<Buffer> theta;
   std::vector<std::shared_ptr<Buffer>> moments;
+  AverageSpec average;
   std::shared_ptr<Executable> executable;
   std::vector<TrainerInput> inputs;
   std::vector<View> fixed;
@@ -67,7 +76,9 @@ class NativeTrainer {
  public:
   virtual ~NativeTrainer() = default;
   virtual const TrainerSpec& spec() const = 0;
-  // Throws Error{ERR_SHAPE} when the lengths do not fit. The trainer must outlive the run.
+  // Throws Error{ERR_SHAPE} when the lengths do not fit. The trainer must outlive the run. Runs may
+  // be queued one behind the other: after one that diverged at a step, those from later steps on
+  // make no step and report divergence too.
   virtual std::unique_ptr<TrainRun> Begin(TrainSteps steps) = 0;
   // Memory of its own: gradients and staging.
   virtual size_t Bytes() const = 0;

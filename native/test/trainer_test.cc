@@ -146,6 +146,46 @@ TEST(TrainerResumesBitForBit) {
   }
 }
 
+TEST(TrainerAveragesTheta) {
+  for (bool warmup : {false, true}) {
+    Setup setup;
+    const auto average = std::make_shared<Buffer>(kStorage * sizeof(float));
+    setup.spec().average = {average, 0.9, warmup};
+    const auto trainer = MakeTrainer(setup.spec());
+    std::vector<double> expected(kStorage, 0.0);
+    for (int64_t step = 0; step < 5; ++step) {
+      RunTo(*trainer, step, step + 1);
+      const double t = static_cast<double>(step);
+      const double decay = warmup ? std::min(0.9, (1 + t) / (10 + t)) : 0.9;
+      const std::vector<float> theta = setup.Theta();
+      for (size_t i = 0; i < kStorage; ++i) expected[i] += (1 - decay) * (theta[i] - expected[i]);
+    }
+    const auto* found = reinterpret_cast<const float*>(average->data());
+    for (size_t i = 0; i < kStorage; ++i) CHECK_NEAR(found[i], expected[i], 1e-6);
+    CHECK(found[0] != 0);
+  }
+  Setup setup;
+  setup.spec().average = {std::make_shared<Buffer>(kStorage), 0.9, false};
+  CHECK_THROWS(MakeTrainer(setup.spec()), Code::kShape);
+  setup.spec().average = {std::make_shared<Buffer>(kStorage * sizeof(float)), 1.5, false};
+  CHECK_THROWS(MakeTrainer(setup.spec()), Code::kArgument);
+}
+
+TEST(TrainerHaltsAfterDivergence) {
+  Setup setup;
+  const auto trainer = MakeTrainer(setup.spec());
+  RunTo(*trainer, 0, 2);
+  const std::vector<float> before = setup.Theta();
+  setup.theta()[0] = std::numeric_limits<float>::infinity();
+  CHECK(RunTo(*trainer, 2, 3).diverged);
+  setup.theta()[0] = before[0];
+  // Was queued before the divergence was known.
+  const TrainResult queued = RunTo(*trainer, 3, 4);
+  CHECK(queued.diverged && queued.done == 0 && setup.Theta() == before);
+  const TrainResult again = RunTo(*trainer, 2, 4);
+  CHECK(!again.diverged && again.done == 2);
+}
+
 TEST(TrainerStepsForAsLongAsAsked) {
   Setup setup;
   const auto trainer = MakeTrainer(setup.spec());
