@@ -16,7 +16,11 @@ export interface OpenOptions {
   readonly device?: string
   /** Threads of the process's executor. Default: what affinity and cgroup quota allow. */
   readonly threads?: number
-  /** Upper limit of native memory in bytes; beyond it ERR_OUT_OF_MEMORY. Default none. */
+  /**
+   * Upper limit of native memory in bytes, of the whole process: that of all devices together, in
+   * every worker. Beyond it ERR_OUT_OF_MEMORY. It holds until the next `open` with a limit, also
+   * after this device is disposed; 0 lifts it. Default: as it is, at first none.
+   */
   readonly memoryLimit?: number
 }
 
@@ -26,8 +30,8 @@ const CACHE_SIZE = 64
 /** A device that programs run on. Disposable; what was made on it has to be disposed first. */
 export class Device {
   readonly name: string
-  readonly binding: NativeBinding
   readonly info: NativeInfo
+  private readonly native: NativeBinding
   private readonly executables = new Map<string, NativeExecutable>()
   private disposed = false
 
@@ -37,13 +41,19 @@ export class Device {
     readonly threads: number,
   ) {
     this.name = name
-    this.binding = binding
+    this.native = binding
     this.info = binding.info()
   }
 
-  /** Live handles and bytes of native memory, of the whole process. */
+  /** What is made here is made with it. Throws ERR_DISPOSED. */
+  get binding(): NativeBinding {
+    if (this.disposed) throw new LosscapeError('ERR_DISPOSED', 'The device has been disposed.')
+    return this.native
+  }
+
+  /** Live handles and bytes of native memory, of the whole process; also of a disposed device. */
   memory(): NativeMemory {
-    return this.binding.memory()
+    return this.native.memory()
   }
 
   /**
@@ -55,7 +65,7 @@ export class Device {
     words: Float64Array,
     options: CompileOptions = {},
   ): NativeExecutable {
-    if (this.disposed) throw new LosscapeError('ERR_DISPOSED', 'The device has been disposed.')
+    const { binding } = this
     const threads = options.threads ?? this.threads
     const key = createHash('sha256')
       .update(JSON.stringify([threads, options.donate ?? [], names]))
@@ -67,7 +77,7 @@ export class Device {
       this.executables.set(key, cached)
       return cached
     }
-    const made = this.binding.compile([...names], words, { ...options, threads })
+    const made = binding.compile([...names], words, { ...options, threads })
     this.executables.set(key, made)
     if (this.executables.size > CACHE_SIZE) {
       const [oldest] = this.executables.keys()
@@ -94,7 +104,8 @@ export class Device {
 }
 
 /**
- * Opens a device.
+ * Opens a device. Threads and memory limit belong to the process, not to the device: the executor
+ * and the accounting are shared, and the last `open` that gives one decides.
  *
  * @throws ERR_DEVICE for an unknown or absent device, ERR_ARGUMENT for bad options, ERR_NATIVE
  * when the addon cannot be loaded

@@ -1,6 +1,10 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { denseOperator } from '../../lib/curvature/operators.js'
 import { type Device, open } from '../../lib/device/device.js'
+import { compile } from '../../lib/device/executable.js'
 import type { NativeBinding, NativeBuffer, NativeToken } from '../../lib/native.js'
+import { mul } from '../../lib/ops/index.js'
+import { trace } from '../../lib/program/index.js'
 import { codeOf, read } from './support.js'
 
 let device: Device
@@ -167,6 +171,23 @@ describe('open', () => {
     expect(await codeOf(open({ device: 'tpu' }))).toBe('ERR_DEVICE')
     expect(await codeOf(open({ threads: 0 }))).toBe('ERR_ARGUMENT')
     expect(await codeOf(open({ memoryLimit: -1 }))).toBe('ERR_ARGUMENT')
+  })
+
+  it('limits the process, and a disposed device says that it is disposed', async () => {
+    const { bytes } = native.memory()
+    const own = await open({ memoryLimit: bytes + 1000 })
+    own.dispose()
+    try {
+      const traced = trace((x) => mul(x, x), [[4096]])
+      expect(thrownCode(() => own.binding.createBuffer(2000))).toBe('ERR_DISPOSED')
+      expect(thrownCode(() => compile(own, traced))).toBe('ERR_DISPOSED')
+      expect(thrownCode(() => denseOperator(own, new Float64Array(10000)))).toBe('ERR_DISPOSED')
+      expect(own.memory().bytes).toBe(bytes)
+      // The limit is still there, for every device.
+      expect(thrownCode(() => device.binding.createBuffer(2000))).toBe('ERR_OUT_OF_MEMORY')
+    } finally {
+      native.setMemoryLimit(0)
+    }
   })
 
   it('is a resource', async () => {
