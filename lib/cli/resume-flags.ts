@@ -26,6 +26,7 @@ const RECORDED: Partial<Record<keyof TrainFlags, string>> = {
   epochs: 'training.epochs',
   batch: 'training.batch',
   clip: 'training.clipNorm',
+  keepCheckpoints: 'training.keepCheckpoints',
   dtype: 'training.precision',
   test: 'training.test',
   seed: 'seed',

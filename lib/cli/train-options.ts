@@ -35,6 +35,7 @@ export interface TrainFlags extends OutputOptions, ComputeOptions {
   epochs: number
   batch?: number
   clip?: number
+  keepCheckpoints?: number
   seed: number
   resume?: boolean
   overwrite?: boolean
@@ -106,6 +107,11 @@ export function withTrainOptions(command: Command): Command {
     .option('--limit <n>', 'only the first N training samples', integer(1))
     .option('--label-noise <p>', 'share of training labels replaced at random', number(0, 1), 0)
     .option('--no-test', 'do not evaluate on the test split')
+    .option(
+      '--keep-checkpoints <n>',
+      'keep the parameters every N steps in checkpoints/, for losscape surface',
+      integer(1),
+    )
     .option('--resume', 'go on with the run in the folder where it was interrupted')
     .option('--overwrite', 'replace the run in the folder')
   return withComputeOptions(command)

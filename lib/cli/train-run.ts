@@ -25,6 +25,8 @@ export interface PreparedTraining {
   readonly seed: number
   readonly data: RunConfig['data'] & RunData
   readonly threads: number | undefined
+  /** Steps between parameters that are kept. */
+  readonly keep: number | undefined
   /** The run to go on with. */
   readonly run: RunFolder | null
 }
@@ -58,7 +60,7 @@ export async function prepareTraining(
   if (flags.resume && (await exists(join(flags.out, 'config.json')))) {
     const run = await openRun(flags.out)
     requireSameFlags(run, flags, explicit)
-    const { threads, test: tested, ...recorded } = run.config.training
+    const { threads, test: tested, keepCheckpoints, ...recorded } = run.config.training
     const set = await loadRunData(run, { split: 'train', signal })
     if (flags.threads !== undefined && flags.threads !== threads) {
       session.note(`Started with ${threads} threads: ${flags.threads} may change the last digits.`)
@@ -71,6 +73,7 @@ export async function prepareTraining(
       seed: run.config.seed,
       data: run.config.data as RunConfig['data'] & RunData,
       threads: flags.threads ?? (threads as number | undefined),
+      keep: keepCheckpoints as number | undefined,
       run,
     }
   }
@@ -102,6 +105,7 @@ export async function prepareTraining(
       ...(noise > 0 && { labelNoise: noise }),
     },
     threads: flags.threads,
+    keep: flags.keepCheckpoints,
     run: null,
   }
 }
@@ -167,7 +171,7 @@ export async function trainPrepared(
   { out, overwrite = false }: RunTarget,
   session: Session,
 ): Promise<TrainOutcome> {
-  const { model, set, test, recipe, seed } = prepared
+  const { model, set, test, recipe, seed, keep } = prepared
   const begin = performance.now()
   const finished = prepared.run && (await readOutcome(prepared.run))
   if (finished) {
@@ -184,14 +188,22 @@ export async function trainPrepared(
 
   const bar = session.progress('train')
   const batch = Math.min(recipe.batch ?? 128, set.size)
+  const start = checkpoint?.params ?? (await model.initAsync(seed, { signal: session.signal }))
+  if (keep && !checkpoint) {
+    await run.keepParameters(0, recipe.precision === 'f64' ? start : Float32Array.from(start))
+  }
   let tested = ''
   const training = train(device, model, set, {
     ...recipe,
     seed,
     test: test ?? undefined,
+    params: start,
     resume: checkpoint ?? undefined,
-    checkpointEvery: checkpointSteps(set.size, batch),
-    onCheckpoint: (state) => run.saveCheckpoint(state),
+    checkpointEvery: keep ?? checkpointSteps(set.size, batch),
+    async onCheckpoint(state) {
+      if (keep && state.step % keep === 0) await run.keepParameters(state.step, state.params)
+      await run.saveCheckpoint(state)
+    },
     async onMetrics(row) {
       await run.appendMetrics(row)
       if (row.split === 'test') tested = `, test ${shortly(row)}`
@@ -231,9 +243,14 @@ async function newRun(
   out: string,
   overwrite: boolean,
   device: Device,
-  { model, data, recipe, seed, test }: PreparedTraining,
+  { model, data, recipe, seed, test, keep }: PreparedTraining,
 ): Promise<RunFolder> {
-  const training = { ...recipe, test: test !== null, threads: device.threads }
+  const training = {
+    ...recipe,
+    test: test !== null,
+    threads: device.threads,
+    ...(keep !== undefined && { keepCheckpoints: keep }),
+  }
   const run = await createRun(out, { model, data, training, seed, overwrite })
   // From now on the folder is taken, also for a run that another process starts.
   await run.appendMetrics()

@@ -1,4 +1,4 @@
-import { access, readFile, rm } from 'node:fs/promises'
+import { access, readdir, readFile, rm } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { requireArguments } from '../arguments.js'
@@ -54,11 +54,15 @@ const FILES = {
   model: 'model.safetensors',
   metrics: 'metrics.jsonl',
   checkpoint: 'checkpoint.safetensors',
+  kept: 'checkpoints',
 } as const
 
+const KEPT = /^step-(\d+)\.safetensors$/
+
 /**
- * The files of one training run: `config.json`, `model.safetensors`, `metrics.jsonl` and, while it
- * can be resumed, `checkpoint.safetensors`. Analyses add files of their own.
+ * The files of one training run: `config.json`, `model.safetensors`, `metrics.jsonl`, while it
+ * can be resumed `checkpoint.safetensors`, and where asked for parameters on the way in
+ * `checkpoints/`. Analyses add files of their own.
  */
 export class RunFolder {
   constructor(
@@ -100,6 +104,32 @@ export class RunFolder {
     await saveCheckpoint(this.file(FILES.checkpoint), this.model, checkpoint)
   }
 
+  /** Keeps the parameters after a step for analyses of the training, `checkpoints/step-N.safetensors`. */
+  async keepParameters(step: number, params: FloatVector): Promise<void> {
+    await makeFolder(this.file(FILES.kept))
+    await saveModel(this.keptFile(step), this.model, params)
+  }
+
+  /** Steps after which parameters were kept, ascending; [] when none were. */
+  async keptSteps(): Promise<number[]> {
+    const folder = this.file(FILES.kept)
+    if (!(await exists(folder))) return []
+    const names = await readdir(folder)
+    return names
+      .flatMap((name) => KEPT.exec(name)?.[1] ?? [])
+      .map(Number)
+      .sort((a, b) => a - b)
+  }
+
+  /** @throws ERR_IO for a step that was not kept, ERR_FORMAT */
+  async loadKept(step: number): Promise<FloatVector> {
+    return loadModel(this.keptFile(step), this.model)
+  }
+
+  private keptFile(step: number): string {
+    return join(this.file(FILES.kept), `step-${String(step).padStart(8, '0')}.safetensors`)
+  }
+
   /** Takes a run back that failed before anything of it was saved. */
   async removeUnlessStarted(): Promise<void> {
     for (const name of [FILES.model, FILES.checkpoint]) {
@@ -107,6 +137,7 @@ export class RunFolder {
     }
     if ((await this.readMetrics()).length > 0) return
     for (const name of [FILES.metrics, FILES.config]) await rm(this.file(name), { force: true })
+    await rm(this.file(FILES.kept), { force: true, recursive: true })
   }
 
   /**
@@ -164,6 +195,7 @@ export async function createRun(path: string, options: CreateRunOptions): Promis
     for (const name of [FILES.checkpoint, FILES.metrics, FILES.model]) {
       await rm(run.file(name), { force: true })
     }
+    await rm(run.file(FILES.kept), { force: true, recursive: true })
   }
   await writeFileAtomic(configFile, text)
   return run
