@@ -66,3 +66,4 @@ export {
   softmax,
   sum,
 } from './reduce.js'
+export { simplexProject } from './simplex.js'

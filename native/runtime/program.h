@@ -39,6 +39,9 @@
 //   iota          () -> any      numbers axis
 //   softmax       x -> y         last axis; numbers log (0/1)
 //   logsumexp     x [.., C] -> [..]
+//   simplex_project      x [.., C] -> y [.., C]   nearest point of {y >= 0, sum y = 1}
+//   simplex_project_jvp  y [.., C], dx [R, .., C] -> [R, .., C]
+//                 1_A (dx - mean_A dx) with A = {y > 0}; symmetric. NaN or +inf in a row: NaN.
 //   random        i32 key [4] -> T   strings kind (uniform normal rademacher), numbers stream.
 //                 Philox key (key[0], key[1]), counter (block low, block high, stream, key[2]);
 //                 element i is word i % 4 of block i / 4 (rademacher: bit i % 32 of word i / 32).

@@ -130,6 +130,13 @@ export const OPERATION_CASES: readonly OperationCase[] = [
   unary('softmax', (a) => ops.softmax(a)),
   unary('softmax-0', (a) => ops.mul(ops.softmax(a, 0), a)),
   unary('log-softmax', (a) => ops.logSoftmax(a)),
+  unary('simplex', (a) => ops.mul(ops.simplexProject(a), a)),
+  {
+    name: 'simplex-3',
+    inputs: [f32(2, 3, 7)],
+    domain: [-0.4, 0.4],
+    f: (a) => ops.exp(ops.simplexProject(ops.mul(a, a))),
+  },
   {
     name: 'iota',
     inputs: [f32(3, 4)],
