@@ -3,6 +3,7 @@ import { orAborted, withProgress } from '../callbacks.js'
 import { LosscapeError } from '../errors.js'
 import { requireOptions } from '../options.js'
 import { checkOnce } from './check.js'
+import { frobeniusSquaredOf } from './frobenius-error.js'
 import { openLanczos, REORTHOGONALIZE, type Reorthogonalize } from './lanczos-run.js'
 import { type Estimate, functional } from './measure.js'
 import { type LinearOperator, oneOf } from './operator.js'
@@ -56,7 +57,7 @@ export interface SlqResult {
   readonly weights: readonly Float64Array[]
   /** n times the mean node, with the standard error over probes (NaN for one probe). */
   readonly trace: { readonly value: number; readonly standardError: number }
-  /** The same for ||A||_F². */
+  /** The same for ||A||_F², with an error for skew samples too (see frobeniusSquaredOf). */
   readonly frobeniusSquared: { readonly value: number; readonly standardError: number }
 }
 
@@ -127,7 +128,7 @@ async function allProbes(
     nodes,
     weights,
     trace: trace(),
-    frobeniusSquared: functional({ nodes, weights }, (t) => t * t, operator.size),
+    frobeniusSquared: frobeniusSquaredOf({ nodes, weights }, operator.size),
   }
 }
 
