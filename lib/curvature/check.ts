@@ -1,4 +1,5 @@
 import { requireArguments } from '../arguments.js'
+import { withProgress } from '../callbacks.js'
 import { LosscapeError } from '../errors.js'
 import { requireOptions } from '../options.js'
 import type { LinearOperator } from './operator.js'
@@ -19,18 +20,34 @@ const STREAM = 2 ** 20
 /** Rounding of f32 products over many samples stays well below this; real defects do not. */
 const LIMIT = { f32: 1e-4, f64: 1e-9 } as const
 
+export interface CheckOptions {
+  /** Of the random vectors. Default 0. */
+  readonly seed?: number
+  readonly signal?: AbortSignal
+  /** After each of the three products. */
+  readonly onProgress?: (done: number, products: number) => void
+}
+
+const PRODUCTS = 3
+
 /**
  * Probes an operator before a long run: three products show whether it is symmetric and
  * deterministic.
- * @throws ERR_OPERATOR naming what is wrong and by how much
+ * @throws ERR_OPERATOR naming what is wrong and by how much, ERR_ABORTED
  */
 export async function checkOperator(
   operator: LinearOperator,
-  options: { seed?: number; signal?: AbortSignal } = {},
+  options: CheckOptions = {},
 ): Promise<OperatorCheck> {
   requireArguments('checkOperator()', { operator })
-  requireOptions('checkOperator()', options, ['seed', 'signal'])
-  const { seed = 0, signal } = options
+  requireOptions('checkOperator()', options, ['seed', 'signal', 'onProgress'])
+  return withProgress(options, (guarded) => probe(operator, guarded))
+}
+
+async function probe(
+  operator: LinearOperator,
+  { seed = 0, signal, onProgress }: CheckOptions,
+): Promise<OperatorCheck> {
   const space = spaceOf(operator, { signal })
   const probes = space.allocate(2)
   const products = space.allocate(2)
@@ -40,9 +57,15 @@ export async function checkOperator(
   let magnitude: number
   try {
     await space.fill(probes, 'normal', seed, STREAM)
-    await space.apply(probes.rows(0, 1), products.rows(0, 1))
-    await space.apply(probes.rows(1, 1), products.rows(1, 1))
-    await space.apply(probes.rows(1, 1), again)
+    const pairs = [
+      [probes.rows(0, 1), products.rows(0, 1)],
+      [probes.rows(1, 1), products.rows(1, 1)],
+      [probes.rows(1, 1), again],
+    ]
+    for (const [i, [x, y]] of pairs.entries()) {
+      await space.apply(x, y)
+      onProgress?.(i + 1, PRODUCTS)
+    }
     const [, uAv, vAu] = await space.gram(probes, products)
     const [u, v] = await norms(space, probes)
     const [au, av] = await norms(space, products)

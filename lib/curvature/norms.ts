@@ -2,7 +2,7 @@ import { requireArguments } from '../arguments.js'
 import { withProgress } from '../callbacks.js'
 import { LosscapeError, throwIfAborted } from '../errors.js'
 import { requireOptions } from '../options.js'
-import { lanczos } from './lanczos.js'
+import { type LanczosProgress, lanczos } from './lanczos.js'
 import { type Estimate, meanAndError } from './measure.js'
 import { type LinearOperator, requireFinite } from './operator.js'
 import { ROWS, rowDots } from './sketch.js'
@@ -93,6 +93,7 @@ export interface SpectralNormOptions {
   /** Probe symmetry and determinism first, once per operator. Default true. */
   readonly check?: boolean
   readonly signal?: AbortSignal
+  readonly onProgress?: (progress: LanczosProgress) => void
 }
 
 export interface SpectralNorm {
@@ -121,7 +122,9 @@ export async function spectralNorm(
   options: SpectralNormOptions = {},
 ): Promise<SpectralNorm> {
   requireArguments('spectralNorm()', { operator })
-  requireOptions('spectralNorm()', options, ['tol', 'maxSteps', 'seed', 'check', 'signal'])
+  requireOptions('spectralNorm()', options, [
+    ...(['tol', 'maxSteps', 'seed', 'check', 'signal', 'onProgress'] as const),
+  ])
   const { maxSteps = Math.min(operator.size, 200), ...rest } = options
   const k = Math.min(2, operator.size)
   const result = await lanczos(operator, { ...rest, k, which: 'both-ends', maxSteps })

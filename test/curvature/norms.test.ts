@@ -62,6 +62,25 @@ describe('spectralNorm', () => {
     expect(Math.min(...near)).toBeLessThanOrEqual(norm.residual)
   })
 
+  it('reports its steps, and stops with a callback that throws', async () => {
+    using operator = denseOperator(device, rotated(values))
+    const seen: number[] = []
+    const { steps } = await spectralNorm(operator, {
+      onProgress: ({ step, wanted }) => {
+        expect(wanted).toBe(2)
+        seen.push(step)
+      },
+    })
+    expect(seen.length).toBeGreaterThan(1)
+    expect(seen).toEqual([...seen].sort((a, b) => a - b))
+    expect(seen.at(-1)).toBe(steps)
+    const stop = new Error('stop')
+    const throwing = () => {
+      throw stop
+    }
+    await expect(spectralNorm(operator, { onProgress: throwing })).rejects.toBe(stop)
+  })
+
   it('takes one parameter and zero', async () => {
     const one = operatorFrom((v) => v.map((x) => -4 * x), 1)
     expect((await spectralNorm(one)).value).toBeCloseTo(4, 12)

@@ -73,7 +73,15 @@ describe.each(MODEL_CASES)('$name', (test) => {
       loss: test.loss,
       precision: 'f64',
     })
-    await expect(checkOperator(operator)).resolves.toMatchObject({ nondeterminism: 0 })
+    const seen: number[][] = []
+    await expect(
+      checkOperator(operator, { onProgress: (...progress) => seen.push(progress) }),
+    ).resolves.toMatchObject({ nondeterminism: 0 })
+    expect(seen).toEqual([
+      [1, 3],
+      [2, 3],
+      [3, 3],
+    ])
     const { matrix, asymmetry } = await denseMatrix(operator)
     expect(asymmetry).toBeLessThan(1e-12)
     const entry = test.model.layout.entries[test.model.layout.entries.length - 1]
