@@ -3,6 +3,7 @@ import { exactSpectrum } from '../curvature/dense.js'
 import { density } from '../curvature/density.js'
 import { lanczos } from '../curvature/lanczos.js'
 import type { LanczosCheckpoint } from '../curvature/lanczos-checkpoint.js'
+import { basisRowBytes, type Reorthogonalize } from '../curvature/lanczos-run.js'
 import { functional } from '../curvature/measure.js'
 import type { LinearOperator } from '../curvature/operator.js'
 import { slq } from '../curvature/slq.js'
@@ -17,7 +18,23 @@ export interface SpectrumSettings {
   seed: number
   /** All eigenvalues by the dense path instead of Lanczos. */
   exact?: boolean
+  /** Of the ends and of the probes. Default: full for the ends, partial for the probes. */
+  reorthogonalize?: SpectrumReorthogonalize
+  /** Bytes of the basis of Lanczos; the ends restart when it does not hold all their steps. */
+  memory?: number
 }
+
+/** How the command names what keeps Lanczos vectors orthogonal. */
+export const SPECTRUM_REORTHOGONALIZE = {
+  full: 'cgs2',
+  partial: 'partial',
+  selective: 'selective',
+} as const
+
+export type SpectrumReorthogonalize = keyof typeof SPECTRUM_REORTHOGONALIZE
+
+/** Products of a restarted run, of those that one with all its vectors would make. */
+const RESTARTED = 10
 
 /** Extreme eigenvalues with their residuals, `top` downwards, `bottom` upwards. */
 export type Ends = Pick<SpectrumResult, 'eigenvalues' | 'residuals'>
@@ -75,7 +92,7 @@ export async function computeSpectrum(
     // Awaited below; until then a failure must not count as unhandled.
     saved.catch(() => {})
   }
-  const endSteps = lanczosSteps(operator.size, settings)
+  const endSteps = endProducts(operator, settings)
   const steps = Math.min(operator.size, settings.steps)
   const total = endSteps + settings.probes * steps
   try {
@@ -89,6 +106,7 @@ export async function computeSpectrum(
       seed: settings.seed,
       signal,
       check: false,
+      reorthogonalize: probesKept(operator, settings),
       resume: { nodes: [...nodes], weights: [...weights] },
       onProbe(_, theta, omega) {
         nodes.push([...theta])
@@ -112,6 +130,34 @@ export function lanczosSteps(n: number, { top, steps }: SpectrumSettings): numbe
   return Math.min(n, Math.max(steps, 3 * k + 60))
 }
 
+/** Whether the budget holds the vectors of so many steps. */
+function fits(operator: LinearOperator, steps: number, memory: number | undefined): boolean {
+  return memory === undefined || (steps + 1) * basisRowBytes(operator) <= memory
+}
+
+/** Products at most for the ends: more where they restart, which forgets. */
+export function endProducts(operator: LinearOperator, settings: SpectrumSettings): number {
+  const steps = lanczosSteps(operator.size, settings)
+  return fits(operator, steps, settings.memory) ? steps : RESTARTED * steps
+}
+
+/** A density does without orthogonal vectors: three are kept where a budget does not hold them. */
+export function probesKept(
+  operator: LinearOperator,
+  { steps, memory, reorthogonalize = 'partial' }: SpectrumSettings,
+): Reorthogonalize {
+  const room = fits(operator, Math.min(operator.size, steps), memory)
+  return room ? SPECTRUM_REORTHOGONALIZE[reorthogonalize] : 'none'
+}
+
+/** Rows of the basis at most. */
+export function basisRows(operator: LinearOperator, settings: SpectrumSettings): number {
+  const steps = Math.max(lanczosSteps(operator.size, settings), settings.steps)
+  const all = Math.min(operator.size, steps) + 1
+  if (settings.memory === undefined) return all
+  return Math.min(all, Math.floor(settings.memory / basisRowBytes(operator)))
+}
+
 async function findEnds(
   operator: LinearOperator,
   settings: SpectrumSettings,
@@ -123,7 +169,9 @@ async function findEnds(
   const { values, residuals } = await lanczos(operator, {
     k,
     which: 'both-ends',
-    maxSteps: lanczosSteps(operator.size, settings),
+    maxSteps: endProducts(operator, settings),
+    memory: settings.memory,
+    reorthogonalize: SPECTRUM_REORTHOGONALIZE[settings.reorthogonalize ?? 'full'],
     seed: settings.seed,
     signal: hooks.signal,
     check: false,

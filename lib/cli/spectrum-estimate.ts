@@ -1,5 +1,5 @@
 import { slq } from '../curvature/slq.js'
-import { lanczosSteps } from './spectrum-compute.js'
+import { basisRows, endProducts } from './spectrum-compute.js'
 import type { OpenedSpectrum, SpectrumRequest } from './spectrum-run.js'
 import { describeEstimate, type Estimate } from './train-estimate.js'
 
@@ -25,12 +25,14 @@ export async function estimateSpectrum(
   const [longer, shorter] = [await time(more), await time(few)]
   const product = longer > shorter ? (longer - shorter) / (more - few) : longer / more
   const setUp = Math.max(0, first - few * product)
-  const ends = lanczosSteps(n, request)
+  const ends = endProducts(operator, request)
   const steps = Math.min(n, request.steps)
   const products = request.exact ? n : ends + request.probes * steps
   const bytes = operator.layout.storage * (operator.dtype === 'f64' ? 8 : 4)
-  const vectors = request.exact ? 2 * n : Math.max(ends, steps) + 1
-  const sweeps = request.exact ? 0 : 1.5 * (ends ** 2 + request.probes * steps ** 2) * bytes
+  const rows = basisRows(operator, request)
+  const vectors = request.exact ? 2 * n : rows
+  const swept = 2 * ends * Math.min(ends, rows) - Math.min(ends, rows) ** 2
+  const sweeps = request.exact ? 0 : 1.5 * (swept + request.probes * steps ** 2) * bytes
   const rate = await device.binding.copyBandwidth(2 ** 26, device.threads)
   return describeEstimate({
     n,

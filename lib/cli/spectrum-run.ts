@@ -7,7 +7,12 @@ import type { FloatVector } from '../nn/layout.js'
 import { openRun, type RunFolder } from '../train/run-folder.js'
 import { loadParameters, loadRunData, runLoss } from './run-data.js'
 import type { Session } from './session.js'
-import { computeSpectrum, type SpectrumParts, type SpectrumSettings } from './spectrum-compute.js'
+import {
+  computeSpectrum,
+  probesKept,
+  type SpectrumParts,
+  type SpectrumSettings,
+} from './spectrum-compute.js'
 import {
   PartialSpectrum,
   type SavedSpectrum,
@@ -74,6 +79,9 @@ export async function runSpectrum(
   const parts = request.exact ? null : await partial.load()
   const done = parts && progressOf(parts)
   if (done) session.note(`Going on after ${done}.`)
+  if (!request.exact && probesKept(operator, request) === 'none') {
+    session.note('The basis of a probe does not fit into --memory: probes keep three vectors.')
+  }
   const bar = session.progress('spectrum')
   const { dtype, ...spectrum } = await computeSpectrum(operator, request, {
     signal: session.signal,
@@ -82,13 +90,16 @@ export async function runSpectrum(
     onParts: (finished) => partial.save(finished),
   })
   bar.finish(`n = ${spectrum.n}, ${set.size} samples`)
-  const { kind, params, top, probes, steps, seed, exact = false } = request
+  const { kind, params, top, probes, steps, seed, exact = false, reorthogonalize, memory } = request
   const result: SavedSpectrum = {
     ...spectrum,
     samples: set.size,
     device: device.name,
     dtype,
-    settings: { kind, params, data: set.name, top, probes, steps, seed, exact },
+    settings: {
+      ...{ kind, params, data: set.name, top, probes, steps, seed, exact },
+      ...{ reorthogonalize, memory },
+    },
   }
   await writeSpectrum(run.file(file), result)
   await partial.remove()
@@ -104,12 +115,15 @@ export function progressOf({ ends, lanczos, nodes }: SpectrumParts): string | nu
 
 /** Everything that decides the numbers of a part; the number of probes does not. */
 function partsKey({ theta, set, run, device }: OpenedSpectrum, request: SpectrumRequest): string {
-  const { kind, params, top, steps, seed, batch, dtype } = request
+  const { kind, params, top, steps, seed, batch, dtype, reorthogonalize, memory } = request
   const hash = createHash('sha256')
   for (const { buffer, byteOffset, byteLength } of [theta, set.inputs, set.targets]) {
     hash.update(new Uint8Array(buffer as ArrayBuffer, byteOffset, byteLength))
   }
-  const rest = { kind, params, top, steps, seed, batch, dtype, threads: device.threads }
+  const rest = {
+    ...{ kind, params, top, steps, seed, batch, dtype, reorthogonalize, memory },
+    threads: device.threads,
+  }
   hash.update(JSON.stringify({ ...rest, config: run.config }))
   return hash.digest('hex')
 }

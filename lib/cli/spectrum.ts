@@ -4,12 +4,14 @@ import { EXIT } from './exit.js'
 import {
   type ComputeOptions,
   integer,
+  number,
   openDevice,
   shellWord,
   withComputeOptions,
   withDryRun,
 } from './options.js'
 import { type OutputOptions, runSession, type Session, withOutputOptions } from './session.js'
+import { SPECTRUM_REORTHOGONALIZE } from './spectrum-compute.js'
 import { estimateSpectrum } from './spectrum-estimate.js'
 import { contract, spectrumTable } from './spectrum-output.js'
 import { openSpectrum, runSpectrum, type SpectrumRequest } from './spectrum-run.js'
@@ -40,6 +42,23 @@ export function command(): Command {
     .option('--data <spec>', "another data set, in the run's normalization")
     .option('--batch <n>', 'samples per chunk; the product is exact for any', integer(1))
     .option('--seed <n>', 'of the probes', integer(0), 0)
+    .addOption(
+      new Option(
+        '--reorthogonalize <how>',
+        'what keeps Lanczos vectors orthogonal (default: full for the ends, partial for the probes)',
+      )
+        .choices(Object.keys(SPECTRUM_REORTHOGONALIZE))
+        .conflicts('exact'),
+    )
+    .addOption(
+      new Option(
+        '--memory <mib>',
+        'of the Lanczos vectors, in MiB: the ends restart when they need more, probes keep three ' +
+          'vectors (default: all vectors)',
+      )
+        .argParser(mebibytes)
+        .conflicts('exact'),
+    )
     .option('--exact', 'all eigenvalues by the dense path, for n up to 20,000')
   return withOutputOptions(withDryRun(withComputeOptions(base)))
     .addHelpText(
@@ -50,6 +69,8 @@ Examples:
   losscape spectrum runs/a --top 10 --probes 10 --steps 80 --samples 2000 --json > spectrum.json
   losscape spectrum runs/a --kind gauss-newton --params 'layers.0.*'
   losscape spectrum runs/small --exact --dtype f64
+  losscape spectrum runs/large --top 5 --memory 512
+  losscape spectrum runs/a --top 20 --reorthogonalize partial
   losscape spectrum runs/a --dry-run`,
     )
     .action((folder: string, flags: SpectrumFlags) =>
@@ -84,6 +105,11 @@ async function spectrum(folder: string, flags: SpectrumFlags, session: Session):
   } finally {
     device.dispose()
   }
+}
+
+/** MiB as bytes. */
+function mebibytes(text: string): number {
+  return number(0.001)(text) * 2 ** 20
 }
 
 /** The same command again. */

@@ -15,6 +15,7 @@ describe('losscape', () => {
       'train',
       'eval',
       'spectrum',
+      'surface',
       'report',
       'bench',
       'demo',
@@ -24,7 +25,7 @@ describe('losscape', () => {
     }
   })
 
-  it.each(['doctor', 'train', 'eval', 'spectrum', 'report', 'demo', 'reproduce'])(
+  it.each(['doctor', 'train', 'eval', 'spectrum', 'surface', 'report', 'demo', 'reproduce'])(
     '%s has a help with examples',
     async (name) => {
       const { status, stdout } = await losscape([name, '--help'])
@@ -46,6 +47,13 @@ describe('losscape', () => {
     [['eval'], "missing required argument 'run'", 'losscape eval --help'],
     [['train', '--out', 'x', '--epochs', '0'], 'integer of at least 1', 'losscape train --help'],
     [['spectrum', 'x', '--kind', 'fisher'], 'hessian, gauss-newton', 'losscape spectrum --help'],
+    [
+      ['spectrum', 'x', '--reorthogonalize', 'cgs2'],
+      'full, partial, selective',
+      'losscape spectrum --help',
+    ],
+    [['spectrum', 'x', '--memory', '0'], 'number of at least', 'losscape spectrum --help'],
+    [['spectrum', 'x', '--memory', '9', '--exact'], 'cannot be used with', 'spectrum --help'],
     [['eval', 'x', '--threads', 'two'], 'integer of at least 1', 'losscape eval --help'],
   ])('%j is a usage error with a hint', async (args, what, hint) => {
     const { status, stdout, stderr } = await losscape(args)

@@ -2,7 +2,12 @@ import { describe, expect, it } from 'vitest'
 import { describeFailure, Interrupted } from '../../lib/cli/exit.js'
 import { shellWord } from '../../lib/cli/options.js'
 import { openProgress } from '../../lib/cli/progress.js'
-import { computeSpectrum, type SpectrumParts } from '../../lib/cli/spectrum-compute.js'
+import {
+  basisRows,
+  computeSpectrum,
+  probesKept,
+  type SpectrumParts,
+} from '../../lib/cli/spectrum-compute.js'
 import { spectrumFile } from '../../lib/cli/spectrum-files.js'
 import { progressOf } from '../../lib/cli/spectrum-run.js'
 import { operatorFrom } from '../../lib/curvature/operators.js'
@@ -132,6 +137,47 @@ describe('computeSpectrum', () => {
     expect(rest).toEqual([3, 4])
     expect({ ...resumed, time_ms: 0 }).toEqual({ ...whole, time_ms: 0 })
     expect(resumed.time_ms).toBeGreaterThan(finished[2].time_ms)
+  })
+
+  it.each(['full', 'partial', 'selective'] as const)('reorthogonalize: %s', async (how) => {
+    const expected = await computeSpectrum(operator, settings)
+    const { eigenvalues, trace } = await computeSpectrum(operator, {
+      ...settings,
+      reorthogonalize: how,
+    })
+    for (const [i, value] of expected.eigenvalues.top.entries()) {
+      expect(eigenvalues.top[i]).toBeCloseTo(value, 7)
+    }
+    expect(trace.value).toBeCloseTo(expected.trace.value, 6)
+  })
+
+  it('restarts within a memory budget', async () => {
+    const large = operatorFrom((v) => v.map((x, i) => (i < 990 ? x * Math.cos(i) : x * i)), 1000)
+    const rows = 30
+    // 1024 elements of 8 bytes each.
+    const wanted = { top: 3, probes: 2, steps: 60, seed: 0, memory: rows * 8192 }
+    expect(basisRows(large, wanted)).toBe(rows)
+    expect(probesKept(large, wanted)).toBe('none')
+    expect(probesKept(large, { ...wanted, memory: 61 * 8192 })).toBe('partial')
+    expect(probesKept(large, { ...wanted, memory: undefined })).toBe('partial')
+    const parts: SpectrumParts[] = []
+    const { eigenvalues, residuals } = await computeSpectrum(large, wanted, {
+      onParts: async (saved) => {
+        parts.push(saved)
+      },
+    })
+    const restarted = parts.some(({ lanczos }) => (lanczos?.state.restarts ?? 0) > 0)
+    expect(restarted).toBe(true)
+    expect(Math.max(...parts.map(({ lanczos }) => lanczos?.basis.length ?? 0))).toBeLessThan(rows)
+    for (const [i, value] of [999, 998, 997].entries()) {
+      expect(Math.abs(eigenvalues.top[i] - value)).toBeLessThan(1e-3)
+    }
+    expect(Math.max(...residuals.top)).toBeLessThan(1e-3)
+    await expect(computeSpectrum(large, { ...wanted, memory: 8192 })).rejects.toThrow(
+      /need a basis of at least \d+ rows/,
+    )
+    const partial = { ...wanted, reorthogonalize: 'partial' as const }
+    await expect(computeSpectrum(large, partial)).rejects.toThrow(/does not allow/)
   })
 
   it('says what saved parts hold', () => {

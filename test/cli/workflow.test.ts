@@ -167,6 +167,24 @@ describe('spectrum', () => {
     )
   })
 
+  it('finds the same ends in little memory, and with partial reorthogonalisation', async () => {
+    // 21 vectors of 128 elements: restarts for the ends, no basis for the probes.
+    const small = await losscape([...args, '--params', '*.weight', '--memory', '0.0104', '--json'])
+    expect(small.stderr).toContain('probes keep three vectors')
+    const how = ['--reorthogonalize', 'partial', '--params', '*.weight']
+    const partial = spectrumSchema.parse(await losscapeJson([...args, ...how]))
+    const { eigenvalues } = spectrumSchema.parse(JSON.parse(small.stdout))
+    for (const [i, value] of partial.eigenvalues.top.entries()) {
+      expect(Math.abs(eigenvalues.top[i] - value)).toBeLessThan(1e-4 * partial.eigenvalues.top[0])
+    }
+    const estimate = await losscapeJson([...args, '--memory', '0.0104', '--dry-run'])
+    const all = await losscapeJson([...args, '--dry-run'])
+    expect(estimate).toMatchObject({ n: 67 })
+    expect((estimate as { products: number }).products).toBeGreaterThan(
+      (all as { products: number }).products,
+    )
+  })
+
   it('is the same again, and its blocks have files of their own', async () => {
     const again = spectrumSchema.parse(await losscapeJson(args))
     expect({ ...again, time_ms: 0 }).toEqual({ ...spectrum, time_ms: 0 })
