@@ -54,6 +54,17 @@
 //                 there). loss = W lse - sum_c w_c q_c z_c with W = sum_c w_c q_c; label outside
 //                 [0, C) and not ignored: ERR_RANGE. Small 1 - p keeps relative accuracy: for a
 //                 hard label p_y - 1 is computed as -sum of the others.
+//   karat_latent          q, k, C [, mask] -> Z [B, H, N, r]
+//   karat_latent_vjp      .., dZ -> dq, dk, dC
+//   karat_latent_jvp      .., q', k', C' -> Z'
+//   karat_latent_vjp_jvp  .., dZ, q', k', C', dZ' -> dq', dk', dC'
+//   karat_latent_jvp_jvp  .., q', k', C', q*, k*, C* -> D^2 Z [', *], tangent by tangent
+//                 q [B, H, N, D], k [B, H, M, D] (strings layout bnhd: [B, N, H, D], [B, M, H, D]),
+//                 C [E, H, J, M, r], sample b of set floor(b E / B), mask u8 or i32 [B, M];
+//                 tangents have a leading R. x = scale q.k, Z = sum over keys of nonzero mask and
+//                 features j of f_j(x) C. strings basis (fourier), base (zero identity silu gelu),
+//                 layout (bhnd bnhd); numbers basisNumbers (fourier: G), scale, masked (0/1: mask
+//                 is there). Features: cos x .. cos Gx, sin x .. sin Gx [, b(x)].
 #pragma once
 
 #include <string>
