@@ -14,7 +14,9 @@ import type { ParameterLayout } from './layout.js'
  * | kind | distribution |
  * |---|---|
  * | `zeros`, `ones` | constant |
- * | `normal` | N(0, std²) |
+ * | `identity` | 1 on the diagonal of the last two axes, else 0 |
+ * | `values` | the given numbers, row-major |
+ * | `normal` | N(0, std²); with `decay` N(0, (std / m^decay)²), m = 1, 2, .. along the last axis |
  * | `uniform` | U(-bound, bound) |
  * | `kaiming-uniform` | U(-b, b), b = gain √(3 / fan_in) |
  * | `kaiming-normal` | N(0, gain² / fan_in) |
@@ -24,8 +26,9 @@ import type { ParameterLayout } from './layout.js'
  * `gain` defaults to √2 (ReLU) for Kaiming and 1 for Xavier.
  */
 export type Initializer =
-  | { readonly kind: 'zeros' | 'ones' }
-  | { readonly kind: 'normal'; readonly std: number }
+  | { readonly kind: 'zeros' | 'ones' | 'identity' }
+  | { readonly kind: 'values'; readonly values: readonly number[] }
+  | { readonly kind: 'normal'; readonly std: number; readonly decay?: number }
   | { readonly kind: 'uniform'; readonly bound: number }
   | {
       readonly kind: 'kaiming-uniform' | 'kaiming-normal' | 'xavier-uniform' | 'xavier-normal'
@@ -33,7 +36,7 @@ export type Initializer =
     }
 
 const KINDS: readonly string[] = [
-  ...['zeros', 'ones', 'normal', 'uniform'],
+  ...['zeros', 'ones', 'identity', 'values', 'normal', 'uniform'],
   ...['kaiming-uniform', 'kaiming-normal', 'xavier-uniform', 'xavier-normal'],
 ]
 
@@ -94,9 +97,29 @@ function* fillOne(
     case 'ones':
       out.fill(1)
       return
-    case 'normal':
-      yield* draw('normal', init.std)
+    case 'identity': {
+      const [rows, columns] = shape.slice(-2)
+      for (let i = 0; i < out.length; i++) {
+        out[i] = Math.floor(i / columns) % rows === i % columns ? 1 : 0
+      }
       return
+    }
+    case 'values':
+      if (init.values.length !== out.length) {
+        throw new LosscapeError(
+          'ERR_SHAPE',
+          `Parameter '${name}' of shape [${shape}] begins with ${init.values.length} values.`,
+        )
+      }
+      out.set(init.values)
+      return
+    case 'normal': {
+      yield* draw('normal', init.std)
+      const { decay = 0 } = init
+      const width = shape.at(-1) ?? 1
+      if (decay !== 0) for (let i = 0; i < out.length; i++) out[i] /= (1 + (i % width)) ** decay
+      return
+    }
     case 'uniform':
       yield* draw('uniform', init.bound)
       return
