@@ -37,14 +37,32 @@ export type { DataSet, LoadOptions, Normalization } from './data/index.js'
 export * as models from './nn/index.js'
 export type {
   Activation,
+  AttentionChoice,
+  ConvitOptions,
   FloatVector,
+  KaratOptions,
   LossSpec,
   MlpOptions,
   Model,
   ModelDefinition,
   ParameterLayout,
+  SwinOptions,
   TensorMap,
+  VitOptions,
 } from './nn/index.js'
+
+// Attention on traced tensors, and the parameters of learnable attention.
+export {
+  attentionScores,
+  attentionWeights,
+} from './nn/attention/attend.js'
+export {
+  karatActivationFlops,
+  karatParameterCount,
+  type KaratSize,
+} from './nn/attention/cost.js'
+export { karatAttention, karatWeights, type ScoreOptions } from './nn/attention/karat.js'
+export { karatParameters } from './nn/attention/parameters.js'
 
 // Training, evaluation, prediction, run folders.
 export {
@@ -55,6 +73,7 @@ export {
   evaluate,
   loadCheckpoint,
   loadModel,
+  loadTimm,
   type MetricsRow,
   type OptimizerSpec,
   openRun,

@@ -8,7 +8,15 @@ it('exports what is documented, and nothing by accident', () => {
       ...['open', 'compile', 'chromeTrace', 'LosscapeError'],
       // data, models, training
       ...['data', 'models', 'train', 'evaluate', 'predictor'],
-      ...['createRun', 'openRun', 'saveModel', 'loadModel', 'saveCheckpoint', 'loadCheckpoint'],
+      ...[
+        'createRun',
+        'openRun',
+        'saveModel',
+        'loadModel',
+        'loadTimm',
+        'saveCheckpoint',
+        'loadCheckpoint',
+      ],
       // curvature
       ...['hessian', 'gaussNewton', 'remainder', 'operatorFrom', 'denseOperator', 'checkOperator'],
       ...['fisher', 'fisherMonteCarlo', 'empiricalFisher', 'gradientCovariance'],
@@ -21,6 +29,9 @@ it('exports what is documented, and nothing by accident', () => {
       ...['density', 'symmetricLogDensity', 'cumulative', 'cumulativeBand', 'wasserstein1'],
       ...['functional', 'functionals', 'wassersteinBound'],
       ...['operatorTrace', 'diagonal', 'frobenius', 'spectralNorm'],
+      // attention
+      ...['karatAttention', 'karatParameters', 'karatWeights', 'attentionWeights'],
+      ...['attentionScores', 'karatActivationFlops', 'karatParameterCount'],
       // analyses
       ...['countOutliers', 'linePath', 'subspaceOverlap', 'gradientOverlap', 'decompositionGap'],
       ...['pcaPlane', 'lossSurface', 'surfaceRoughness'],
@@ -32,5 +43,7 @@ it('exports what is documented, and nothing by accident', () => {
       ...['tapNames', 'withTaps'],
     ].sort(),
   )
-  expect(Object.keys(losscape.models).sort()).toEqual(['define', 'mlp', 'parse'])
+  expect(Object.keys(losscape.models).sort()).toEqual(
+    ['define', 'parse', 'parseAttention', 'mlp', 'vit', 'convit', 'swin'].sort(),
+  )
 })

@@ -130,7 +130,7 @@ function modelFor(flags: TrainFlags, set: DataSet): Model {
       )
     }
   }
-  return parseModel(text, { input: set.shape, options: modelOptions(flags) })
+  return parseModel(text, { input: set.shape, classes: outputs, options: modelOptions(flags) })
 }
 
 async function testSplit(
@@ -256,7 +256,8 @@ async function newRun(
   await run.appendMetrics()
   // What an earlier run left would be taken for results of this one.
   for (const name of await readdir(out)) {
-    if (name === RESULT || /^spectrum.*\.json$/.test(name)) await rm(join(out, name))
+    const ofAnalysis = /^(spectrum.*|surface|attention)\.json$/.test(name)
+    if (name === RESULT || ofAnalysis) await rm(join(out, name))
   }
   return run
 }

@@ -1,4 +1,11 @@
-import { channelCount, type DataSet, inputScale } from '../data/dataset.js'
+import { denseWeights, evaluationWeights } from '../data/augment/resample.js'
+import {
+  channelCount,
+  type DataSet,
+  inputScale,
+  type Resize,
+  sampleShape,
+} from '../data/dataset.js'
 import { LosscapeError } from '../errors.js'
 import * as ops from '../ops/index.js'
 import { elements, sameShape } from '../program/shape.js'
@@ -29,7 +36,11 @@ function valueShape(set: DataSet): readonly number[] {
 }
 
 /** Raw samples as the model sees them: x' = (x * scale - mean) / std, in the model's shape. */
-export function normalizeBatch(x: Tensor, set: DataSet, model: Model): Tensor {
+export function normalizeBatch(
+  x: Tensor,
+  set: Pick<DataSet, 'shape' | 'inputs' | 'normalization' | 'resize'>,
+  model: Model,
+): Tensor {
   const scale = inputScale(set.inputs)
   const { mean, std } = set.normalization
   const per = Math.max(mean.length, std.length)
@@ -57,7 +68,23 @@ export function normalizeBatch(x: Tensor, set: DataSet, model: Model): Tensor {
       per === 1 ? list[0] : ops.constant(list, { shape })
     y = ops.add(ops.mul(y, column(factor)), column(shift))
   }
+  if (set.resize) y = resizeBatch(y, set.resize)
   return ops.reshape(y, [x.shape[0], ...model.input])
+}
+
+/**
+ * Images [.., h, w] brought to [.., H, W]: R x Cᵀ with the weights of both axes as matrices, after
+ * the normalization, which weights that sum to 1 commute with.
+ */
+function resizeBatch(x: Tensor, { size, cropRatio, interpolation }: Resize): Tensor {
+  const [height, width] = x.shape.slice(-2)
+  const shorter = Math.min(height, width)
+  const matrix = (length: number, target: number): Tensor => {
+    const weights = evaluationWeights(length, shorter, target, cropRatio, interpolation)
+    return ops.constant(denseWeights(weights, length), { shape: [target, length] })
+  }
+  const lines = ops.matmul(x, matrix(width, size[1]), { transB: true })
+  return ops.matmul(matrix(height, size[0]), lines)
 }
 
 /**
@@ -65,10 +92,11 @@ export function normalizeBatch(x: Tensor, set: DataSet, model: Model): Tensor {
  * @throws ERR_SHAPE, ERR_ARGUMENT
  */
 export function requireMatch(model: Model, loss: Loss, set: DataSet): void {
-  if (elements(model.input) !== elements(set.shape)) {
+  const shape = sampleShape(set)
+  if (elements(model.input) !== elements(shape)) {
     throw new LosscapeError(
       'ERR_SHAPE',
-      `Model '${model.name}' takes samples of [${model.input}], data set '${set.name}' has [${set.shape}].`,
+      `Model '${model.name}' takes samples of [${model.input}], data set '${set.name}' has [${shape}].`,
     )
   }
   const labels = set.targets instanceof Int32Array

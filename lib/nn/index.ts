@@ -1,4 +1,16 @@
 /** Models and losses. */
+export type {
+  AttentionChoice,
+  KaratBasisChoice,
+  KaratHead,
+  KaratInit,
+  KaratOptions,
+  KaratOrder,
+  KaratProjection,
+  KaratShare,
+} from './attention/options.js'
+export { parseAttention } from './attention/parse.js'
+export { type ConvitOptions, convit } from './convit.js'
 export type { Initializer, Parameter } from './init.js'
 export type { FloatVector, LayoutEntry, ParameterLayout } from './layout.js'
 export type { Likelihood, Loss, LossSpec } from './loss.js'
@@ -10,4 +22,7 @@ export {
   type ModelDefinition,
   type TensorMap,
 } from './model.js'
-export { type ParseContext, parseModel as parse } from './parse.js'
+export { type ModelOptions, type ParseContext, parseModel as parse } from './parse.js'
+export { type SwinOptions, swin } from './swin.js'
+export { vit } from './vit.js'
+export type { VitOptions, VitSize } from './vit-config.js'

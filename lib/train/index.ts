@@ -6,6 +6,7 @@ export {
   saveCheckpoint,
 } from './checkpoint.js'
 export { type EvaluateOptions, type Evaluation, evaluate } from './evaluate.js'
+export { loadTimm } from './load-timm.js'
 export type { EpochSums, MetricsRow } from './metrics.js'
 export type {
   AdamSpec,
