@@ -50,6 +50,8 @@ export {
 import './fused.js'
 
 export { gather, scatterAdd } from './indexing.js'
+export { type KaratLatentOptions, karatLatent } from './karat_latent.js'
+export { type KaratBase, type KaratBasis, karatFeatureCount } from './karat-bases.js'
 export { hinge, logistic, marginLogistic, squaredError } from './losses.js'
 export { matmul } from './matmul.js'
 export { broadcastTo, concat, pad, reshape, slice, transpose } from './movement.js'

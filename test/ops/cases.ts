@@ -235,6 +235,40 @@ export const OPERATION_CASES: readonly OperationCase[] = [
     integers: 2,
     f: (z, y) => ops.hinge(z, ops.sub(ops.mul(ops.cast(y, 'f32'), 2), 1)),
   },
+  ...(['zero', 'identity', 'silu', 'gelu'] as const).map(
+    (base): OperationCase => ({
+      name: `karat-latent-${base}`,
+      inputs: [f32(2, 2, 3, 3), f32(2, 2, 4, 3), f32(1, 2, base === 'zero' ? 6 : 7, 4, 2)],
+      f: (q, k, c) => ops.karatLatent(q, k, c, { basis: { kind: 'fourier', harmonics: 3 }, base }),
+    }),
+  ),
+  {
+    // One set of coefficients for every two samples, other numbers of rows and keys.
+    name: 'karat-latent-masked',
+    inputs: [f32(4, 5, 2, 2), f32(4, 3, 2, 2), f32(2, 2, 3, 3, 2), i32(4, 3)],
+    integers: 2,
+    f: (q, k, c, keyMask) =>
+      ops.tanh(
+        ops.karatLatent(q, k, c, {
+          basis: { kind: 'fourier', harmonics: 1 },
+          base: 'silu',
+          layout: 'bnhd',
+          keyMask,
+        }),
+      ),
+  },
+  {
+    name: 'karat-latent-full-rank',
+    inputs: [f32(2, 1, 3, 2), f32(2, 1, 3, 2), f32(2, 1, 2, 3, 3)],
+    f: (q, k, c) =>
+      ops.karatLatent(q, k, c, { basis: { kind: 'fourier', harmonics: 1 }, scale: 0.9 }),
+  },
+  {
+    name: 'karat-latent-g5',
+    inputs: [f32(1, 2, 5, 3), f32(1, 2, 9, 3), f32(1, 2, 10, 9, 3)],
+    domain: [-1, 1],
+    f: (q, k, c) => ops.karatLatent(q, k, c, { basis: { kind: 'fourier', harmonics: 5 } }),
+  },
   {
     name: 'layer-norm',
     inputs: [f32(3, 5), f32(5), f32(5)],
