@@ -27,6 +27,8 @@ export type ErrorCode =
   /** A CUDA call failed. */
   | 'ERR_CUDA'
   | 'ERR_OUT_OF_MEMORY'
+  /** A worker thread failed or ended. */
+  | 'ERR_WORKER'
   /** The caller's AbortSignal fired; `cause` is its reason. */
   | 'ERR_ABORTED'
 

@@ -68,6 +68,11 @@ export { karatParameters } from './nn/attention/parameters.js'
 export {
   type Checkpoint,
   createRun,
+  DEIT_CROP_RATIO,
+  type DeitOptions,
+  type DeitRecipe,
+  deitRecipe,
+  type EmaOptions,
   type EvaluateOptions,
   type Evaluation,
   evaluate,

@@ -10,6 +10,7 @@ it('exports what is documented, and nothing by accident', () => {
       ...['data', 'models', 'train', 'evaluate', 'predictor'],
       ...[
         'createRun',
+        ...['deitRecipe', 'DEIT_CROP_RATIO'],
         'openRun',
         'saveModel',
         'loadModel',

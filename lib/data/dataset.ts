@@ -13,6 +13,15 @@ export interface Normalization {
   readonly std: readonly number[]
 }
 
+/** What evaluation sees of an image: the centre of the image brought to a larger size. */
+export interface Resize {
+  /** Height and width that the model gets. */
+  readonly size: readonly [height: number, width: number]
+  /** The shorter side is brought to ⌊size / cropRatio⌋ before the centre is cut out; 1: no crop. */
+  readonly cropRatio: number
+  readonly interpolation: 'bilinear' | 'bicubic'
+}
+
 /** N samples of one shape with their targets, in memory. */
 export interface DataSet {
   readonly name: string
@@ -35,6 +44,16 @@ export interface DataSet {
    * `std` hold one number per channel ({@link channelCount}), or a single one for all.
    */
   readonly normalization: Normalization
+  /** Images are resized on the device when a batch is made; set by {@link withSize}. */
+  readonly resize?: Resize
+}
+
+/** Shape of a sample as a model gets it. */
+export function sampleShape({
+  shape,
+  resize,
+}: Pick<DataSet, 'shape' | 'resize'>): readonly number[] {
+  return resize ? [...shape.slice(0, -2), ...resize.size] : shape
 }
 
 /** No normalization beyond the scaling of pixels to [0, 1]. */

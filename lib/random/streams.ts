@@ -11,6 +11,7 @@ const PURPOSES = {
   probe: 7,
   augment: 8,
   fisher: 9,
+  mixing: 10,
 } as const
 
 /** What a stream of random numbers is for; equal seeds never share numbers across purposes. */

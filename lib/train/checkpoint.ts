@@ -30,6 +30,8 @@ export interface Checkpoint {
   readonly params: FloatVector
   /** The optimiser's state, logical: none, [m] or [m, v]. */
   readonly moments: readonly FloatVector[]
+  /** The moving average of θ, logical; of runs that keep one. */
+  readonly ema?: FloatVector
   /** Of the epoch under way. */
   readonly epochSums: EpochSums
   readonly lastFiniteLoss: number | null
@@ -40,7 +42,7 @@ const FORMAT = 'losscape-checkpoint-2'
 
 /**
  * Writes a checkpoint as one safetensors file, atomically: tensors `params/NAME`, `moment0/NAME`,
- * `moment1/NAME` in the run's element type, the rest as JSON in the header's metadata.
+ * `moment1/NAME`, `ema/NAME` in the run's element type, the rest as JSON in the header's metadata.
  *
  * @throws ERR_IO, ERR_SHAPE
  */
@@ -50,7 +52,7 @@ export async function saveCheckpoint(
   checkpoint: Checkpoint,
 ): Promise<void> {
   requireArguments('saveCheckpoint()', { path, model, checkpoint })
-  const { params, moments, ...state } = checkpoint
+  const { params, moments, ema, ...state } = checkpoint
   requireArguments('saveCheckpoint()', { params })
   if (!Array.isArray(moments)) {
     throw argumentError('saveCheckpoint()', 'moments', 'a list of vectors', moments)
@@ -61,7 +63,11 @@ export async function saveCheckpoint(
       tensors.set(name, tensor)
     }
   }
-  const metadata = { format: FORMAT, state: JSON.stringify({ ...state, moments: moments.length }) }
+  if (ema) {
+    for (const [name, tensor] of namedTensors(model.layout, ema, 'ema/')) tensors.set(name, tensor)
+  }
+  const described = { ...state, moments: moments.length, ...(ema && { ema: true }) }
+  const metadata = { format: FORMAT, state: JSON.stringify(described) }
   await writeSafetensors(path, tensors, metadata)
 }
 
@@ -72,14 +78,20 @@ export async function saveCheckpoint(
 export async function loadCheckpoint(path: string, model: Model): Promise<Checkpoint> {
   requireArguments('loadCheckpoint()', { path, model })
   const { tensors, metadata } = await readSafetensors(path)
-  const state = parseState(path, metadata)
-  const prefixes = ['params/', ...Array.from({ length: state.moments }, (_, k) => `moment${k}/`)]
-  const [params, ...moments] = joinTensors(path, model.layout, tensors, prefixes)
-  return { ...state, params, moments }
+  const { moments: count, ema: averaged, ...state } = parseState(path, metadata)
+  const prefixes = [
+    'params/',
+    ...Array.from({ length: count }, (_, k) => `moment${k}/`),
+    ...(averaged ? ['ema/'] : []),
+  ]
+  const [params, ...rest] = joinTensors(path, model.layout, tensors, prefixes)
+  const moments = rest.slice(0, count)
+  return { ...state, params, moments, ...(averaged && { ema: rest[count] }) }
 }
 
-interface State extends Omit<Checkpoint, 'params' | 'moments'> {
+interface State extends Omit<Checkpoint, 'params' | 'moments' | 'ema'> {
   readonly moments: number
+  readonly ema?: boolean
 }
 
 function parseState(path: string, metadata: Readonly<Record<string, string>>): State {

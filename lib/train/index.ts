@@ -5,6 +5,8 @@ export {
   loadCheckpoint,
   saveCheckpoint,
 } from './checkpoint.js'
+export { DEIT_CROP_RATIO, type DeitOptions, type DeitRecipe, deitRecipe } from './deit.js'
+export type { EmaOptions, EmaSpec } from './ema.js'
 export { type EvaluateOptions, type Evaluation, evaluate } from './evaluate.js'
 export { loadTimm } from './load-timm.js'
 export type { EpochSums, MetricsRow } from './metrics.js'

@@ -4,7 +4,8 @@ export interface MetricsRow {
   readonly step: number
   /** Epochs done so far; fractional when a run ends within one. */
   readonly epoch: number
-  readonly split: 'train' | 'test'
+  /** 'test-ema': the test set under the moving average of the parameters. */
+  readonly split: 'train' | 'test' | 'test-ema'
   /**
    * Mean over the samples. Training rows average the losses of the epoch's steps, each taken before
    * its update and with dropout on; test rows are of the parameters at that step.

@@ -1,8 +1,11 @@
 import type { OptimizerSpec as NativeOptimizerSpec, OptimizerSegments } from '../native.js'
-import type { ParameterLayout } from '../nn/layout.js'
+import type { LayoutEntry, ParameterLayout } from '../nn/layout.js'
 import { checkOption, isRate } from './check.js'
 
-/** Parameters that are trained otherwise than the rest; where groups overlap, the later one wins. */
+/**
+ * Parameters that are trained otherwise than the rest. Where groups overlap, the later one wins in
+ * what it says; what it leaves out stays as the earlier one has it.
+ */
 export interface ParameterGroup {
   /** A pattern (`*.bias`, `layers.0.*,!*.bias`) or names. */
   readonly params: string | readonly string[]
@@ -17,6 +20,12 @@ export interface ParameterGroup {
 interface Common {
   /** Learning rate before the schedule's factor. Default 0.001. */
   readonly lr?: number
+  /**
+   * 'vectors': no weight decay on tensors of one dimension (biases, norms) and on class tokens and
+   * positions (`cls_token`, `dist_token`, `pos_embed`), as recipes for transformers have it; groups
+   * still win. Default 'none'.
+   */
+  readonly exemptFromDecay?: 'none' | 'vectors'
   readonly groups?: readonly ParameterGroup[]
 }
 
@@ -107,7 +116,12 @@ export function resolveOptimizer(
   for (const beta of [beta1, beta2]) check(beta >= 0 && beta < 1, '0 <= beta < 1', beta)
   const epsilon = adam?.epsilon ?? 1e-8
   check(isRate(epsilon), 'epsilon >= 0', epsilon)
-  const segments = layGroups(spec.groups ?? [], layout, weightDecay)
+  const { exemptFromDecay: exempt = 'none' } = spec
+  check(exempt === 'none' || exempt === 'vectors', "exemptFromDecay 'none' or 'vectors'", exempt)
+  const decay = layout.entries.map((entry) =>
+    exempt === 'vectors' && isVectorLike(entry) ? 0 : weightDecay,
+  )
+  const segments = layGroups(spec.groups ?? [], layout, decay)
   return {
     kind: spec.kind,
     lr,
@@ -128,26 +142,31 @@ export function resolveOptimizer(
   }
 }
 
+const TOKENS = /(^|\.)(cls_token|dist_token|pos_embed)$/
+
+function isVectorLike({ name, shape }: LayoutEntry): boolean {
+  return shape.length <= 1 || TOKENS.test(name)
+}
+
 function layGroups(
   groups: readonly ParameterGroup[],
   layout: ParameterLayout,
-  weightDecay: number,
+  weightDecay: readonly number[],
 ): OptimizerSegments {
   const count = layout.entries.length
   const learningRateFactor = new Float64Array(count).fill(1)
-  const decay = new Float64Array(count).fill(weightDecay)
+  const decay = Float64Array.from(weightDecay)
   const frozen = new Uint8Array(count)
   for (const group of groups) {
-    const factor = group.lrFactor ?? 1
-    const own = group.weightDecay ?? weightDecay
-    check(isRate(factor), "a group's lrFactor >= 0", factor)
-    check(isRate(own), "a group's weightDecay >= 0", own)
+    const { lrFactor, weightDecay: own, frozen: still } = group
+    check(isRate(lrFactor ?? 1), "a group's lrFactor >= 0", lrFactor)
+    check(isRate(own ?? 0), "a group's weightDecay >= 0", own)
     const names = typeof group.params === 'string' ? layout.match(group.params) : group.params
     for (const name of names) {
       const at = layout.entries.indexOf(layout.entry(name))
-      learningRateFactor[at] = factor
-      decay[at] = own
-      frozen[at] = group.frozen ? 1 : 0
+      if (lrFactor !== undefined) learningRateFactor[at] = lrFactor
+      if (own !== undefined) decay[at] = own
+      if (still !== undefined) frozen[at] = still ? 1 : 0
     }
   }
   check(frozen.includes(0), 'at least one parameter that is not frozen', 'none')

@@ -1,3 +1,4 @@
+import type { AugmentOptions } from '../data/augment/options.js'
 import type { DataSet } from '../data/dataset.js'
 import { LosscapeError } from '../errors.js'
 import { requireMatch } from '../nn/batch.js'
@@ -5,6 +6,8 @@ import { defaultLoss, type Loss, type LossSpec, resolveLoss } from '../nn/loss.j
 import type { Model } from '../nn/model.js'
 import { checkOption, isCount } from './check.js'
 import { type Checkpoint, type CheckpointSetting, requireSameSetting } from './checkpoint.js'
+import { type EmaOptions, type EmaSpec, resolveEma } from './ema.js'
+import { type FeedPlan, resolveFeed, seenSet } from './feed.js'
 import type { MetricsRow } from './metrics.js'
 import { type OptimizerSpec, type ResolvedOptimizer, resolveOptimizer } from './optimizer.js'
 import { SampleOrder } from './order.js'
@@ -38,6 +41,18 @@ export interface TrainOptions {
   readonly seed?: number
   /** Start vector θ, logical. Default `model.init(seed)`. */
   readonly params?: ArrayLike<number>
+  /** Spreads this share of every label evenly over the classes; test rows are without. Default 0. */
+  readonly labelSmoothing?: number
+  /** What happens to training images; worker threads do it ahead of the steps. */
+  readonly augment?: AugmentOptions
+  /** Mixes pairs of samples and their labels, λ ~ Beta(a, a) per batch; 0.8 is usual. Default 0: off. */
+  readonly mixup?: number
+  /** Puts a box of another sample into each, λ ~ Beta(a, a); 1 is usual. With both: either, evenly. */
+  readonly cutmix?: number
+  /** Threads that augment and mix; no influence on results. Default: one less than the device's. */
+  readonly workers?: number
+  /** Keeps a moving average of θ, by its decay or options; it is evaluated like θ. */
+  readonly ema?: EmaSpec
   /** Gradients of a larger norm are scaled down to it. Default: never. */
   readonly clipNorm?: number
   /** Default 'f32'. */
@@ -75,6 +90,12 @@ export const TRAIN_OPTIONS: readonly (keyof TrainOptions)[] = [
   'batch',
   'seed',
   'params',
+  'labelSmoothing',
+  'augment',
+  'mixup',
+  'cutmix',
+  'workers',
+  'ema',
   'clipNorm',
   'precision',
   'test',
@@ -91,6 +112,8 @@ export const TRAIN_OPTIONS: readonly (keyof TrainOptions)[] = [
 /** Options with every default filled in. */
 export interface TrainPlan {
   readonly loss: Loss
+  /** Of test rows: without the smoothing of labels. */
+  readonly testLoss: Loss
   readonly optimizer: ResolvedOptimizer
   readonly schedule: Schedule
   readonly order: SampleOrder
@@ -98,6 +121,9 @@ export interface TrainPlan {
   readonly batch: number
   /** Targets are class labels. */
   readonly labels: boolean
+  /** How workers make the batches; null: the device gathers them. */
+  readonly feed: FeedPlan | null
+  readonly ema: Required<EmaOptions> | null
   readonly setting: CheckpointSetting
 }
 
@@ -108,9 +134,12 @@ const check = (condition: boolean, what: string, got: unknown): void =>
 
 /** @throws ERR_ARGUMENT, ERR_SHAPE, ERR_RANGE */
 export function resolvePlan(model: Model, set: DataSet, options: TrainOptions): TrainPlan {
-  const lossSpec = options.loss ?? defaultLoss(set)
+  const plainLoss = options.loss ?? defaultLoss(set)
+  const lossSpec = smoothed(plainLoss, options.labelSmoothing)
   const loss = resolveLoss(lossSpec)
-  requireMatch(model, loss, set)
+  const feed = resolveFeed(set, lossSpec, options)
+  requireMatch(model, loss, feed ? seenSet(set, feed) : set)
+  const ema = options.ema === undefined ? null : resolveEma(options.ema)
   if (options.test) requireMatch(model, loss, options.test)
   const { clipNorm, seed = 0, precision = 'f32', checkpointEvery } = options
   const optimizer = resolveOptimizer(options.optimizer, model.layout, clipNorm)
@@ -135,12 +164,30 @@ export function resolvePlan(model: Model, set: DataSet, options: TrainOptions): 
     shuffle,
     dropLast,
     precision,
-    recipe: describeRecipe({ model, loss: lossSpec, optimizer, schedule: scheduleSpec, steps }),
+    recipe: describeRecipe({
+      ...{ model, loss: lossSpec, optimizer, schedule: scheduleSpec, steps, feed, ema },
+    }),
   }
   if (options.resume) requireSameSetting(options.resume, setting, optimizer.moments)
   const labels = set.targets instanceof Int32Array
-  return { loss, optimizer, schedule, order, steps, batch, labels, setting }
+  const testLoss = resolveLoss(plainLoss)
+  const resolved = { loss, testLoss, optimizer, schedule, order, steps, batch, labels }
+  return { ...resolved, feed, ema, setting }
 }
+
+/** The loss with smoothed labels. */
+function smoothed(loss: LossSpec, smoothing = 0): LossSpec {
+  check(smoothing >= 0 && smoothing < 1, 'labelSmoothing in [0, 1)', smoothing)
+  if (smoothing === 0) return loss
+  const full = loss === 'cross-entropy' ? { kind: loss } : loss
+  const entropy = typeof full === 'object' && full !== null && 'kind' in full
+  check(entropy, "the loss 'cross-entropy' with labelSmoothing", lossName(loss))
+  const own = entropy ? full : null
+  check(own?.smoothing === undefined, 'labelSmoothing or a loss with smoothing', 'both')
+  return { ...own, kind: 'cross-entropy', smoothing }
+}
+
+const lossName = (loss: LossSpec): unknown => (typeof loss === 'string' ? loss : 'another loss')
 
 function resolveBatch(set: DataSet, { batch }: TrainOptions, fullBatch: boolean): number {
   if (batch === undefined) return fullBatch ? set.size : Math.min(DEFAULT_BATCH, set.size)

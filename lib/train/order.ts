@@ -39,20 +39,29 @@ export class SampleOrder {
     return Math.min(batch, samples - (step % this.stepsPerEpoch) * batch)
   }
 
+  /** Weights of steps [from, to): 1 for samples, 0 for padding. */
+  weights(from: number, to: number): Float32Array {
+    const { batch } = this.options
+    const weights = new Float32Array((to - from) * batch)
+    for (let step = from; step < to; step++) {
+      const at = (step - from) * batch
+      weights.fill(1, at, at + this.samplesOf(step))
+    }
+    return weights
+  }
+
   /** Rows and weights of steps [from, to). */
   rows(from: number, to: number): StepRows {
     const { batch } = this.options
     const rows = new Int32Array((to - from) * batch)
-    const weights = new Float32Array(rows.length)
     for (let step = from; step < to; step++) {
       const order = this.orderOf(Math.floor(step / this.stepsPerEpoch))
       const begin = (step % this.stepsPerEpoch) * batch
       const at = (step - from) * batch
       const count = this.samplesOf(step)
       rows.set(order.subarray(begin, begin + count), at)
-      weights.fill(1, at, at + count)
     }
-    return { rows, weights }
+    return { rows, weights: this.weights(from, to) }
   }
 
   private orderOf(epoch: number): Uint32Array {

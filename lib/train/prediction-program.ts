@@ -1,5 +1,10 @@
 import { argumentError, isShape } from '../arguments.js'
-import { checkNormalization, type DataSet, type Normalization } from '../data/dataset.js'
+import {
+  checkNormalization,
+  type DataSet,
+  type Normalization,
+  sampleShape,
+} from '../data/dataset.js'
 import { LosscapeError } from '../errors.js'
 import { normalizeBatch } from '../nn/batch.js'
 import type { Model } from '../nn/model.js'
@@ -13,7 +18,7 @@ import type { Program, TensorType } from '../program/types.js'
 /** What the samples look like that a predictor is given. */
 export interface SampleOptions {
   /** Samples come raw, as this set stores them: its shape, pixel scale and normalization. */
-  readonly set?: Pick<DataSet, 'shape' | 'inputs' | 'normalization'>
+  readonly set?: Pick<DataSet, 'shape' | 'inputs' | 'normalization' | 'resize'>
   /** Without `set`: x' = (x - mean) / std. Default: samples are taken as they come. */
   readonly normalization?: Normalization
   /** Without `set`: samples are bytes 0 to 255 that count as x / 255. Default false. */
@@ -21,17 +26,18 @@ export interface SampleOptions {
 }
 
 /** How samples come, without the data of the set that they resemble. */
-export type SampleFormat = Pick<DataSet, 'shape' | 'inputs' | 'normalization'>
+export type SampleFormat = Pick<DataSet, 'shape' | 'inputs' | 'normalization' | 'resize'>
 
 /** @throws ERR_SHAPE, ERR_ARGUMENT when the samples or their normalization do not fit */
 export function sampleFormat(model: Model, options: SampleOptions): SampleFormat {
   const { set } = options
   if (set !== undefined) requireSamplesOf(set)
   const shape = set?.shape ?? model.input
-  if (elements(shape) !== elements(model.input)) {
+  const seen = sampleShape({ shape, resize: set?.resize })
+  if (elements(seen) !== elements(model.input)) {
     throw new LosscapeError(
       'ERR_SHAPE',
-      `Model '${model.name}' takes samples of [${model.input}], the set has [${shape}].`,
+      `Model '${model.name}' takes samples of [${model.input}], the set has [${seen}].`,
     )
   }
   const given = set?.normalization ?? options.normalization ?? { mean: [0], std: [1] }
@@ -41,6 +47,7 @@ export function sampleFormat(model: Model, options: SampleOptions): SampleFormat
     shape: [...shape],
     inputs: bytes ? new Uint8Array() : new Float32Array(),
     normalization: { mean: [...given.mean], std: [...given.std] },
+    ...(set?.resize && { resize: set.resize }),
   }
 }
 

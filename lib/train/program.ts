@@ -23,6 +23,8 @@ export interface StepSetting {
   readonly trained: readonly boolean[]
   /** Every step takes the whole set in file order, so that nothing has to be gathered. */
   readonly wholeSet?: boolean
+  /** The targets are probabilities of classes, for what were labels. */
+  readonly mixedLabels?: boolean
 }
 
 export interface StepProgram {
@@ -85,11 +87,15 @@ interface Batch {
   readonly key: Tensor | null
 }
 
-function batchLoss({ model, loss, set }: StepSetting, batch: Batch): [Tensor, Tensor] {
+function batchLoss(setting: StepSetting, batch: Batch): [Tensor, Tensor] {
+  const { model, loss, set, mixedLabels = false } = setting
   const { parameters, x, y, w, key } = batch
   const z = model.apply(parameters, normalizeBatch(x, set, model), { training: true, key })
   const mean = ops.div(ops.sum(ops.mul(loss.perSample(z, y), w)), ops.sum(w))
-  return [mean, correctCount(set, z, y, w)]
+  // Of a mixed pair, the class with the larger share counts as the right one.
+  return mixedLabels
+    ? [mean, ops.sum(ops.mul(isCorrect(z, ops.argmax(y, 1)), w))]
+    : [mean, correctCount(set, z, y, w)]
 }
 
 /** Σ w_i [prediction i is right]; 0 for regression. */

@@ -1,6 +1,8 @@
 import { createHash } from 'node:crypto'
 import type { LossSpec } from '../nn/loss.js'
 import type { Model } from '../nn/model.js'
+import type { EmaOptions } from './ema.js'
+import type { FeedPlan } from './feed.js'
 import type { ResolvedOptimizer } from './optimizer.js'
 import type { ScheduleSpec } from './schedule.js'
 
@@ -14,6 +16,8 @@ export interface RecipeParts {
   readonly schedule: ScheduleSpec
   /** Of the whole run. */
   readonly steps: number
+  readonly feed: FeedPlan | null
+  readonly ema: Required<EmaOptions> | null
 }
 
 /** Longer values are recorded as their SHA-256. */
@@ -24,7 +28,8 @@ const LONGEST = 64
  * `schedule.kind`, `model.dropout`, ... Parameter groups count by their effect on the tensors, a
  * loss of one's own by its name, and the run's total only where the schedule depends on it.
  */
-export function describeRecipe({ model, loss, optimizer, schedule, steps }: RecipeParts): Recipe {
+export function describeRecipe(parts: RecipeParts): Recipe {
+  const { model, loss, optimizer, schedule, steps, feed, ema } = parts
   const { kind: _, clipNorm, ...numbers } = optimizer.native
   const { learningRateFactor, decay, frozen } = optimizer.segments
   const recipe: Record<string, string> = {}
@@ -38,6 +43,9 @@ export function describeRecipe({ model, loss, optimizer, schedule, steps }: Reci
   flatten('optimizer', { lr: optimizer.lr, ...numbers, ...groups }, recipe)
   flatten('schedule', describeSchedule(schedule, steps), recipe)
   recipe.clipNorm = String(clipNorm)
+  if (feed) flatten('augment', feed.augment, recipe)
+  if (feed?.mix) flatten('mix', feed.mix, recipe)
+  if (ema) flatten('ema', ema, recipe)
   return recipe
 }
 

@@ -2,8 +2,10 @@ import type { DataSet } from '../data/dataset.js'
 import { compileProgram } from '../device/compile.js'
 import type { Device } from '../device/device.js'
 import { withSignal } from '../device/native-call.js'
+import { LosscapeError } from '../errors.js'
 import type {
   NativeBuffer,
+  NativeExecutable,
   NativeTrainer,
   TrainResult as NativeTrainResult,
   NativeView,
@@ -14,8 +16,26 @@ import type { FloatVector } from '../nn/layout.js'
 import type { Loss } from '../nn/loss.js'
 import type { Model } from '../nn/model.js'
 import { type DeviceParameters, parameterViews, uploadParameters } from '../nn/upload.js'
+import type { BatchPool } from './batch-pool.js'
+import type { EmaOptions } from './ema.js'
+import { batchSet, type FeedPlan } from './feed.js'
 import type { ResolvedOptimizer } from './optimizer.js'
-import { FIXED, stepProgram } from './program.js'
+import { FIXED, type StepProgram, stepProgram } from './program.js'
+
+/** Steps in the queue: one that runs, and one staged behind it. */
+const IN_FLIGHT = 2
+
+function joined(results: readonly NativeTrainResult[]): NativeTrainResult {
+  const numbers = (pick: (result: NativeTrainResult) => Float64Array): Float64Array =>
+    Float64Array.from(results.flatMap((result) => [...pick(result)]))
+  return {
+    losses: numbers(({ losses }) => losses),
+    correct: numbers(({ correct }) => correct),
+    gradientNorms: numbers(({ gradientNorms }) => gradientNorms),
+    done: results.reduce((sum, { done }) => sum + done, 0),
+    diverged: results.some(({ diverged }) => diverged),
+  }
+}
 
 export interface SessionOptions {
   readonly loss: Loss
@@ -23,6 +43,10 @@ export interface SessionOptions {
   readonly batch: number
   readonly seed: number
   readonly precision: 'f32' | 'f64'
+  /** Batches come from workers, by {@link TrainSession.fed}. */
+  readonly feed?: FeedPlan | null
+  /** Decay of the moving average, and its state; without state: the start vector. */
+  readonly ema?: (Required<EmaOptions> & { readonly state?: ArrayLike<number> }) | null
   /** Start vector and the optimiser's state, logical; no state: zeros. */
   readonly params: ArrayLike<number>
   readonly moments: readonly ArrayLike<number>[]
@@ -33,6 +57,8 @@ export class TrainSession {
   private readonly owned: { dispose(): void }[] = []
   private readonly theta: DeviceParameters
   private readonly moments: NativeBuffer[]
+  private readonly average: DeviceParameters | null = null
+  private readonly slot: { x: NativeBuffer; y: NativeBuffer } | null = null
   private readonly trainer: NativeTrainer
 
   constructor(
@@ -41,14 +67,15 @@ export class TrainSession {
     set: DataSet,
     private readonly options: SessionOptions,
   ) {
-    const { loss, optimizer, batch, seed, precision } = options
+    const { loss, optimizer, batch, seed, precision, feed = null, ema = null } = options
     const step = stepProgram({
       model,
       loss,
-      set,
+      set: feed ? batchSet(set, feed, batch) : set,
       batch,
       trained: optimizer.trained,
-      wholeSet: optimizer.fullBatch,
+      wholeSet: optimizer.fullBatch || feed !== null,
+      mixedLabels: feed?.mix != null,
     })
     const executable = compileProgram(device, step.program, precision)
     try {
@@ -57,9 +84,19 @@ export class TrainSession {
         { length: optimizer.moments },
         (_, k) => this.upload(options.moments[k]).buffer,
       )
+      if (ema) this.average = this.upload(ema.state ?? options.params)
       const fixed: NativeView[] = []
-      fixed[FIXED.inputs] = this.uploadData(set.inputs)
-      fixed[FIXED.targets] = this.uploadData(set.targets)
+      if (feed) {
+        const [x, y] = [FIXED.inputs, FIXED.targets].map((at) =>
+          this.slotBuffer(executable, step, at),
+        )
+        this.slot = { x, y }
+        fixed[FIXED.inputs] = { buffer: x, offset: 0 }
+        fixed[FIXED.targets] = { buffer: y, offset: 0 }
+      } else {
+        fixed[FIXED.inputs] = this.uploadData(set.inputs)
+        fixed[FIXED.targets] = this.uploadData(set.targets)
+      }
       const trainer = device.binding.createTrainer({
         dtype: precision,
         storage: model.layout.storage,
@@ -67,6 +104,10 @@ export class TrainSession {
         optimizer: optimizer.native,
         theta: this.theta.buffer,
         moments: this.moments,
+        ...(ema &&
+          this.average && {
+            average: { buffer: this.average.buffer, decay: ema.decay, warmup: ema.warmup },
+          }),
         executable,
         inputs: step.inputs,
         fixed,
@@ -97,12 +138,75 @@ export class TrainSession {
     )
   }
 
-  /** θ and moments as they are now, logical. */
-  async state(): Promise<{ params: FloatVector; moments: FloatVector[] }> {
-    const [params, ...moments] = await Promise.all(
-      [this.theta.buffer, ...this.moments].map((buffer) => this.download(buffer)),
+  /** The moving average where it lies; null when none is kept. */
+  get averageViews(): readonly NativeView[] | null {
+    return this.average?.views ?? null
+  }
+
+  /**
+   * Steps [from, to) on batches from a pool. The next batch is staged while a step runs: the queue
+   * keeps a batch's copy behind the step before, and a step behind one that diverged does nothing.
+   */
+  async fed(
+    pool: BatchPool,
+    steps: Omit<TrainSteps, 'rows'>,
+    signal: AbortSignal | undefined,
+    onStep: ((step: number, loss: number) => void) | undefined,
+  ): Promise<NativeTrainResult> {
+    const { batch } = this.options
+    const { x, y } = this.slot as { x: NativeBuffer; y: NativeBuffer }
+    const rows = new Int32Array(batch)
+    const results: NativeTrainResult[] = []
+    const running: Promise<NativeTrainResult>[] = []
+    const settle = async (): Promise<boolean> => {
+      const result = await (running.shift() as Promise<NativeTrainResult>)
+      results.push(result)
+      if (result.done > 0) onStep?.(steps.from + results.length, result.losses[0])
+      return result.done > 0
+    }
+    await withSignal(this.device.binding, signal, async (token) => {
+      try {
+        for (let step = steps.from; step < steps.to; step++) {
+          const made = await pool.take(step, signal)
+          if (running.length >= IN_FLIGHT && !(await settle())) break
+          const at = step - steps.from
+          // Copied at the call, so that the slot is free at once. Only an abort could reject these.
+          x.write(0, made.x, { token }).catch(() => {})
+          y.write(0, made.y, { token }).catch(() => {})
+          pool.release(made)
+          const run = this.trainer.run(
+            {
+              from: step,
+              to: step + 1,
+              rows,
+              weights: steps.weights.subarray(at * batch, (at + 1) * batch),
+              learningRates: steps.learningRates.subarray(at, at + 1),
+            },
+            { token },
+          )
+          running.push(run)
+        }
+      } catch (error) {
+        // An abort is told by the caller, who needs the steps that were made.
+        if (!(error instanceof LosscapeError) || error.code !== 'ERR_ABORTED') {
+          await Promise.allSettled(running)
+          throw error
+        }
+      }
+      while (running.length > 0) await settle()
+    })
+    return joined(results)
+  }
+
+  /** θ, moments and average as they are now, logical. */
+  async state(): Promise<{ params: FloatVector; moments: FloatVector[]; ema?: FloatVector }> {
+    const [params, ...rest] = await Promise.all(
+      [this.theta.buffer, ...this.moments, ...(this.average ? [this.average.buffer] : [])].map(
+        (buffer) => this.download(buffer),
+      ),
     )
-    return { params, moments }
+    const moments = rest.slice(0, this.moments.length)
+    return { params, moments, ...(this.average && { ema: rest[moments.length] }) }
   }
 
   dispose(): void {
@@ -129,6 +233,16 @@ export class TrainSession {
 
   private createBuffer(bytes: number): NativeBuffer {
     return this.keep(this.device.binding.createBuffer(bytes))
+  }
+
+  /** Memory for one batch of the step's input `at`. */
+  private slotBuffer(
+    executable: NativeExecutable,
+    { inputs }: StepProgram,
+    at: number,
+  ): NativeBuffer {
+    const index = inputs.findIndex((input) => input.kind === 'fixed' && input.index === at)
+    return this.createBuffer(executable.inputBytes[index])
   }
 
   /** The whole of an array, in the run's precision; weights of the samples come with every step. */

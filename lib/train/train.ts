@@ -6,8 +6,10 @@ import type { TrainResult as NativeTrainResult } from '../native.js'
 import type { FloatVector } from '../nn/layout.js'
 import type { Model } from '../nn/model.js'
 import { requireOptions } from '../options.js'
+import type { BatchPool } from './batch-pool.js'
 import type { Checkpoint } from './checkpoint.js'
 import { Evaluator } from './evaluate.js'
+import { startPool } from './feed.js'
 import { type EpochSums, type MetricsRow, NO_SAMPLES } from './metrics.js'
 import { resolvePlan, TRAIN_OPTIONS, type TrainOptions, type TrainPlan } from './options.js'
 import { TrainSession } from './session.js'
@@ -15,6 +17,8 @@ import { TrainSession } from './session.js'
 export interface TrainResult {
   /** θ, logical; a Float32Array, or a Float64Array with precision 'f64'. */
   readonly params: FloatVector
+  /** The moving average of θ, with `ema`. */
+  readonly ema?: FloatVector
   readonly metrics: readonly MetricsRow[]
   /** 'diverged': loss or gradient became NaN or infinite; θ is that of the step before. */
   readonly status: 'completed' | 'diverged'
@@ -30,10 +34,11 @@ export interface TrainResult {
  * Trains a model: the whole set lies on the device, and steps run natively from one epoch's end to
  * the next. Same seed, device and thread count, same bits. An aborted run rejects with ERR_ABORTED
  * after `onCheckpoint` has had a checkpoint of the last step boundary; divergence is a result.
- * A step costs three forward passes over its batch.
+ * A step costs three forward passes over its batch. With `augment`, `mixup` or `cutmix`, worker
+ * threads make the batches ahead of the steps.
  *
  * @throws ERR_ARGUMENT, ERR_SHAPE, ERR_RANGE for options that do not fit; ERR_NOT_FINITE for NaN in
- * start parameters; ERR_OUT_OF_MEMORY; ERR_ABORTED
+ * start parameters; ERR_OUT_OF_MEMORY; ERR_WORKER when a worker thread fails; ERR_ABORTED
  *
  * @example
  * const run = await train(device, model, set, {
@@ -65,15 +70,26 @@ export async function train(
     precision,
     params: start,
     moments: resume?.moments ?? [],
+    feed: plan.feed,
+    ema: plan.ema && { ...plan.ema, state: resume?.ema },
   })
+  let pool: BatchPool | null = null
   try {
-    const evaluator = test && new Evaluator(device, model, test, { loss: plan.loss, precision })
+    const evaluator = test && new Evaluator(device, model, test, { loss: plan.testLoss, precision })
     try {
-      return await new Loop(session, evaluator, plan, options).run()
+      const from = resume?.step ?? 0
+      if (plan.feed && from < plan.steps) {
+        const workers = options.workers ?? Math.max(1, device.threads - 1)
+        const { order, batch, steps: to } = plan
+        const run = { order, batch, seed, precision, from, to, workers }
+        pool = startPool(set, plan.feed, run)
+      }
+      return await new Loop(session, evaluator, pool, plan, options).run()
     } finally {
       evaluator?.dispose()
     }
   } finally {
+    await pool?.close()
     session.dispose()
   }
 }
@@ -91,6 +107,7 @@ class Loop {
   constructor(
     private readonly session: TrainSession,
     private readonly evaluator: Evaluator | undefined,
+    private readonly pool: BatchPool | null,
     private readonly plan: TrainPlan,
     private readonly options: TrainOptions,
   ) {
@@ -128,6 +145,7 @@ class Loop {
     const checkpoint = await this.checkpoint()
     return {
       params: checkpoint.params,
+      ...(checkpoint.ema && { ema: checkpoint.ema }),
       metrics: this.metrics,
       status: diverged ? 'diverged' : 'completed',
       steps: this.step,
@@ -142,18 +160,23 @@ class Loop {
     const from = this.step
     const to = this.boundary()
     const { onProgress, signal } = options
-    const result = await this.session.run(
-      {
-        from,
-        to,
-        ...plan.order.rows(from, to),
-        learningRates: Float64Array.from({ length: to - from }, (_, i) => this.rate(from + i)),
-      },
-      signal,
+    const learningRates = Float64Array.from({ length: to - from }, (_, i) => this.rate(from + i))
+    const report =
       onProgress &&
-        ((step, loss) =>
-          onProgress({ step, steps: plan.steps, epoch: step / plan.order.stepsPerEpoch, loss })),
-    )
+      ((step: number, loss: number) =>
+        onProgress({ step, steps: plan.steps, epoch: step / plan.order.stepsPerEpoch, loss }))
+    const result = this.pool
+      ? await this.session.fed(
+          this.pool,
+          { from, to, weights: plan.order.weights(from, to), learningRates },
+          signal,
+          report,
+        )
+      : await this.session.run(
+          { from, to, ...plan.order.rows(from, to), learningRates },
+          signal,
+          report,
+        )
     await this.account(result)
     return result.diverged
   }
@@ -199,13 +222,19 @@ class Loop {
   private async reportEpoch(): Promise<void> {
     const { step, sums } = this
     // Evaluated first: an abort leaves the sums, and the resumed run reports this epoch.
-    const evaluation = await this.evaluator?.run(this.session.views, this.options.signal)
+    const { views, averageViews } = this.session
+    const evaluation = await this.evaluator?.run(views, this.options.signal)
+    const averaged = averageViews && (await this.evaluator?.run(averageViews, this.options.signal))
     this.sums = NO_SAMPLES
     const row = this.trainRow(step, sums)
     await this.report(row)
     if (evaluation) {
       const { loss, accuracy } = evaluation
       await this.report({ ...row, split: 'test', loss, accuracy })
+    }
+    if (averaged) {
+      const { loss, accuracy } = averaged
+      await this.report({ ...row, split: 'test-ema', loss, accuracy })
     }
   }
 

@@ -1,6 +1,10 @@
 import { describe, expect, it } from 'vitest'
 import { ParameterLayout } from '../../lib/nn/layout.js'
-import { type OptimizerSpec, resolveOptimizer } from '../../lib/train/optimizer.js'
+import {
+  type OptimizerSpec,
+  type ParameterGroup,
+  resolveOptimizer,
+} from '../../lib/train/optimizer.js'
 
 const LAYOUT = new ParameterLayout([
   { name: 'layers.0.weight', shape: [3, 2] },
@@ -32,7 +36,7 @@ describe('resolveOptimizer', () => {
     })
   })
 
-  it('lays groups over the tensors; the later wins', () => {
+  it('lays groups over the tensors; the later wins in what it says', () => {
     const groups = [
       { params: '*.weight', weightDecay: 0.5, lrFactor: 2 },
       { params: ['layers.0.weight'], frozen: true },
@@ -41,12 +45,31 @@ describe('resolveOptimizer', () => {
       { kind: 'sgd', weightDecay: 0.1, groups },
       LAYOUT,
     )
-    expect([...segments.decay]).toEqual([0.1, 0.1, 0.5])
-    expect([...segments.learningRateFactor]).toEqual([1, 1, 2])
+    expect([...segments.decay]).toEqual([0.5, 0.1, 0.5])
+    expect([...segments.learningRateFactor]).toEqual([2, 1, 2])
     expect([...segments.frozen]).toEqual([1, 0, 0])
     expect(trained).toEqual([false, true, true])
     expect([...segments.offsets]).toEqual([0, 64, 128])
     expect([...segments.lengths]).toEqual([6, 3, 3])
+  })
+
+  it('leaves vectors, tokens and positions without decay when asked to', () => {
+    const layout = new ParameterLayout([
+      { name: 'cls_token', shape: [1, 1, 4] },
+      { name: 'pos_embed', shape: [1, 3, 4] },
+      { name: 'blocks.0.norm1.weight', shape: [4] },
+      { name: 'blocks.0.mlp.fc1.weight', shape: [8, 4] },
+      { name: 'blocks.0.mlp.fc1.bias', shape: [8] },
+      { name: 'blocks.0.attn.a', shape: [2, 3, 5, 1] },
+    ])
+    const decay = (groups: ParameterGroup[]) => [
+      ...resolveOptimizer(
+        { kind: 'adamw', weightDecay: 0.05, exemptFromDecay: 'vectors', groups },
+        layout,
+      ).segments.decay,
+    ]
+    expect(decay([])).toEqual([0, 0, 0, 0.05, 0, 0.05])
+    expect(decay([{ params: 'cls_token', weightDecay: 0.1 }])).toEqual([0.1, 0, 0, 0.05, 0, 0.05])
   })
 
   it.each<[string, object, number?]>([
@@ -62,6 +85,7 @@ describe('resolveOptimizer', () => {
     ['weightDecay', { kind: 'adam', weightDecay: -1 }],
     ['clipNorm', { kind: 'sgd' }, 0],
     ['lrFactor', { kind: 'sgd', groups: [{ params: '*', lrFactor: -1 }] }],
+    ['exemptFromDecay', { kind: 'adamw', exemptFromDecay: 'bias' }],
     ['frozen', { kind: 'sgd', groups: [{ params: '*', frozen: true }] }],
     ['matches', { kind: 'sgd', groups: [{ params: 'conv.*' }] }],
     ['no parameter', { kind: 'sgd', groups: [{ params: ['conv'] }] }],

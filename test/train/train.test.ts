@@ -128,7 +128,7 @@ describe('optimisers', () => {
     const plain = await run([])
     const some = await run([
       { params: 'layers.0.*', frozen: true },
-      { params: '*.bias', lrFactor: 3 },
+      { params: '*.bias', lrFactor: 3, frozen: false },
     ])
     const moved = (result: TrainResult, tensor: string): number[] => {
       const before = model.layout.view(start, tensor)
