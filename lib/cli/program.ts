@@ -19,6 +19,14 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: 'extreme eigenvalues, spectral density and trace of the Hessian of a run',
     load: () => import('./spectrum.js'),
   },
+  surface: {
+    summary: "the loss on the plane of a run's checkpoints, with the path of the training",
+    load: () => import('./surface.js'),
+  },
+  attention: {
+    summary: 'singular values, maps and cost of the attention of a vision transformer',
+    load: () => import('./attention.js'),
+  },
   report: { summary: 'one HTML page with pictures of runs', load: () => import('./report.js') },
   reproduce: {
     summary: "a paper's experiments over several seeds, with verdicts on its claims",

@@ -4,6 +4,7 @@ import { LosscapeError } from '../errors.js'
 import { ioError } from '../files/errors.js'
 import type { ReportData, RunReport } from '../report/data.js'
 import { openRun, type RunConfig, type RunFolder } from '../train/run-folder.js'
+import { ANALYSES, readAttention, readSurface } from './analysis-files.js'
 import { readSpectrum, type SavedSpectrum } from './spectrum-files.js'
 
 /** Collects the trainings and spectra of run folders for a report. */
@@ -19,7 +20,9 @@ export async function reportData(
     runs.push(...(await reportsOf(run, names[i])))
     Object.assign(provenance, provenanceOf(run.config, folders.length > 1 ? `${names[i]}: ` : ''))
   }
-  if (runs.every(({ metrics, spectrum }) => !metrics?.length && !spectrum)) {
+  const empty = (run: RunReport): boolean =>
+    !run.metrics?.length && !run.spectrum && !run.surface && !run.attention
+  if (runs.every(empty)) {
     throw new LosscapeError(
       'ERR_ARGUMENT',
       `${folders.join(', ')}: no metrics and no spectrum to report yet.`,
@@ -28,7 +31,7 @@ export async function reportData(
   return { title, runs, provenance }
 }
 
-/** The run with its Hessian spectrum, then one entry for every further spectrum. */
+/** The run with its Hessian spectrum and further analyses, then one entry for every further spectrum. */
 async function reportsOf(run: RunFolder, name: string): Promise<RunReport[]> {
   const metrics = await run.readMetrics()
   const spectra = new Map<string, SavedSpectrum>()
@@ -38,8 +41,16 @@ async function reportsOf(run: RunFolder, name: string): Promise<RunReport[]> {
   const main = spectra.get(MAIN)
   spectra.delete(MAIN)
   const summary = summaryOf(run.config)
+  const surface = await readSurface(run.file(ANALYSES.surface))
+  const attention = await readAttention(run.file(ANALYSES.attention))
   return [
-    { name, summary, ...(metrics.length > 0 && { metrics }), ...(main && { spectrum: main }) },
+    {
+      ...{ name, summary },
+      ...(metrics.length > 0 && { metrics }),
+      ...(main && { spectrum: main }),
+      ...(surface && { surface }),
+      ...(attention && { attention }),
+    },
     ...[...spectra].map(([file, spectrum]) => {
       const { kind = 'hessian', params } = spectrum.settings ?? {}
       const block = params === undefined ? '' : ` of ${params}`

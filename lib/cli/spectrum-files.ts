@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { readFile, rm } from 'node:fs/promises'
+import { access, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { writeFileAtomic } from '../files/atomic.js'
@@ -64,8 +64,12 @@ export async function writeSpectrum(path: string, spectrum: SavedSpectrum): Prom
   await writeFileAtomic(path, `${JSON.stringify(spectrum)}\n`)
 }
 
-/** A JSON file against a schema. */
-async function parseJsonFile<T>(path: string, what: string, schema: z.ZodType<T>): Promise<T> {
+/** A JSON file against a schema. Throws ERR_IO, ERR_FORMAT. */
+export async function parseJsonFile<T>(
+  path: string,
+  what: string,
+  schema: z.ZodType<T>,
+): Promise<T> {
   let text: string
   try {
     text = await readFile(path, 'utf8')
@@ -82,6 +86,13 @@ async function parseJsonFile<T>(path: string, what: string, schema: z.ZodType<T>
   if (parsed.success) return parsed.data
   const { path: where, message } = parsed.error.issues[0]
   throw formatError(path, { expected: what, got: `at '${where.join('.')}': ${message}` })
+}
+
+export async function fileExists(path: string): Promise<boolean> {
+  return access(path).then(
+    () => true,
+    () => false,
+  )
 }
 
 const partsSchema = z.object({

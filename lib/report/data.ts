@@ -1,3 +1,4 @@
+import type { AttentionResult, SurfaceResult } from './analyses.js'
 import type { Figure } from './theme.js'
 
 /** What `writeReport` draws: runs side by side, and where they came from. */
@@ -26,7 +27,7 @@ export interface ReportTable {
   rows: string[][]
 }
 
-/** One run: a training, a spectrum, or both. */
+/** One run: a training, a spectrum, further analyses, or some of them. */
 export interface RunReport {
   /** Unique among the runs of a report; also names its files. */
   name: string
@@ -34,6 +35,8 @@ export interface RunReport {
   summary: string
   metrics?: MetricsRow[]
   spectrum?: SpectrumResult
+  surface?: SurfaceResult
+  attention?: AttentionResult
 }
 
 /** One line of `metrics.jsonl`. */
@@ -42,7 +45,7 @@ export interface MetricsRow {
   step: number
   /** Epochs done so far; may be fractional. */
   epoch: number
-  split: 'train' | 'test'
+  split: 'train' | 'test' | 'test-ema'
   /** Mean loss; `null` (NaN in JSON) where it diverged. */
   loss: number | null
   /** Fraction of right answers in [0, 1], for classifiers. */

@@ -5,13 +5,34 @@
  *
  * @module
  */
-export { spectrumArrays } from './arrays.js'
+export type {
+  AttentionCostResult,
+  AttentionMapResult,
+  AttentionResult,
+  AttentionSpectrumResult,
+  HistogramResult,
+  LogBand,
+  SurfaceResult,
+} from './analyses.js'
+export { attentionArrays, spectrumArrays, surfaceArrays } from './arrays.js'
+export { attentionMapsChart } from './charts/attention-maps.js'
+export {
+  type AttentionSpectrumText,
+  attentionSpectrumCharts,
+  attentionSpectrumFigure,
+} from './charts/attention-spectrum.js'
 export { classScatter } from './charts/class-scatter.js'
 export { cumulativeDensity } from './charts/cumulative.js'
 export type { NamedSpectrum } from './charts/densities.js'
 export { densityLinear } from './charts/density-linear.js'
 export { type ComparisonText, densityOverlay } from './charts/density-overlay.js'
 export { densitySymlog } from './charts/density-symlog.js'
+export {
+  coefficientHistogramChart,
+  type HistogramText,
+  histogramFigure,
+  weightHistogramChart,
+} from './charts/histograms.js'
 export { comparisonOf, figuresOf } from './charts/index.js'
 export { outliers } from './charts/outliers.js'
 export { ridge } from './charts/ridge.js'
@@ -22,6 +43,7 @@ export {
   seriesChart,
 } from './charts/series.js'
 export { type NamedEigenvalues, sortedEigenvalues } from './charts/sorted.js'
+export { lossSurfaceChart, type SurfaceText, surfaceFigure } from './charts/surface.js'
 export { trainingCurves } from './charts/training.js'
 export type {
   MetricsRow,

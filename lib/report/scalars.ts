@@ -15,7 +15,12 @@ type Scalar = { label: string; note: string; text: string }
 
 /** The table of scalars, one column a run; quantities that no run has are left out. */
 export function scalarRows(runs: readonly RunReport[]): ScalarRow[] {
-  const columns = runs.map((run) => [...trainingScalars(run), ...spectrumScalars(run)])
+  const columns = runs.map((run) => [
+    ...trainingScalars(run),
+    ...spectrumScalars(run),
+    ...surfaceScalars(run),
+    ...attentionScalars(run),
+  ])
   // Order of first appearance, a run with more quantities filling the gaps of the others.
   const longestFirst = [...columns].sort((a, b) => b.length - a.length)
   const rows = new Map<string, ScalarRow>()
@@ -107,4 +112,47 @@ function spectrumScalars(run: RunReport): Scalar[] {
   add('Time', 'of the spectrum', formatDuration(spectrum.time_ms))
   add('Device', '', spectrum.device)
   return scalars
+}
+
+function surfaceScalars({ surface }: RunReport): Scalar[] {
+  if (!surface) return []
+  const { roughness, explained, x, y } = surface
+  const note = `${x.length} × ${y.length} points in the plane of the checkpoints`
+  const shares = explained.slice(0, 2).map((share) => formatPercent(share))
+  return [
+    { label: 'Roughness', note, text: formatNumber(roughness.index, 3) },
+    { label: 'Variance in the plane', note: 'of the checkpoints', text: shares.join(' + ') },
+  ]
+}
+
+function attentionScalars({ attention }: RunReport): Scalar[] {
+  if (!attention) return []
+  const { cost, spectra, tokens } = attention
+  const last = spectra[spectra.length - 1]
+  const rank = last ? [...new Set([last.rank.min, last.rank.max])].join(' … ') : '–'
+  const mebibytes = (bytes: number): string => `${formatNumber(bytes / 2 ** 20, 3)} MiB`
+  const ofBatch = `of ${cost.batch} images`
+  return [
+    { label: 'Parameters n', note: '', text: formatNumber(cost.parameters) },
+    {
+      label: 'Parameters of learnable attention',
+      note: 'functions and projectors',
+      text: formatNumber(cost.attentionParameters),
+    },
+    { label: 'Rank of attention', note: `last block, ${tokens} tokens`, text: rank },
+    {
+      label: 'Operations of the activation',
+      note: "an image, by the paper's law",
+      text: formatNumber(cost.activationOperations),
+    },
+    { label: 'Memory forward', note: ofBatch, text: mebibytes(cost.forwardBytes) },
+    { label: 'Memory with gradients', note: ofBatch, text: mebibytes(cost.trainingBytes) },
+    {
+      label: 'Images a second',
+      note: 'forward; with gradients',
+      text: [cost.forwardImagesPerSecond, cost.trainingImagesPerSecond]
+        .map((rate) => formatNumber(rate, 3))
+        .join('; '),
+    },
+  ]
 }

@@ -4,7 +4,7 @@ import { encodeNpy } from '../data/npy.js'
 import { throwIfAborted } from '../errors.js'
 import { type FileContent, writeFileAtomic } from '../files/atomic.js'
 import { makeFolder } from '../files/folder.js'
-import { spectrumArrays } from './arrays.js'
+import { attentionArrays, spectrumArrays, surfaceArrays } from './arrays.js'
 import { comparisonOf, figuresOf } from './charts/index.js'
 import type { ReportData, RunReport } from './data.js'
 import { type DrawnFigure, renderHtml } from './html.js'
@@ -24,7 +24,8 @@ export interface ReportOptions {
  * - `index.html`, self-contained;
  * - `figures/RUN-CHART.svg`, `.png` (2x) and `.vl.json` (the Vega-Lite specification), those that
  *   belong to no single run as `figures/CHART.*`;
- * - `arrays/RUN-NAME.npy` as in {@link spectrumArrays}.
+ * - `arrays/RUN-NAME.npy` as in {@link spectrumArrays}, {@link surfaceArrays} and
+ *   {@link attentionArrays}.
  *
  * Every file is replaced atomically and the page comes last, so a page never points to figures
  * that are not there. Returns the paths written, the page first. Charts for which a run has no
@@ -81,8 +82,12 @@ async function writeFiles(
     onProgress?.(drawn.length, jobs.length)
   }
   for (const [r, run] of data.runs.entries()) {
-    if (!run.spectrum) continue
-    for (const [name, array] of Object.entries(spectrumArrays(run.spectrum))) {
+    const arrays = {
+      ...(run.spectrum && spectrumArrays(run.spectrum)),
+      ...(run.surface && surfaceArrays(run.surface)),
+      ...(run.attention && attentionArrays(run.attention)),
+    }
+    for (const [name, array] of Object.entries(arrays)) {
       await write(`arrays/${slugs[r]}-${name}.npy`, encodeNpy(array))
     }
   }

@@ -1,19 +1,28 @@
 import { type RunReport, usableMeasure } from '../data.js'
 import { type Figure, plainText } from '../theme.js'
+import { attentionMapsChart } from './attention-maps.js'
+import { attentionSpectrumCharts } from './attention-spectrum.js'
 import { cumulativeDensity } from './cumulative.js'
 import { densityLinear } from './density-linear.js'
 import { densityOverlay } from './density-overlay.js'
 import { densitySymlog } from './density-symlog.js'
+import { coefficientHistogramChart, weightHistogramChart } from './histograms.js'
 import { outliers } from './outliers.js'
+import { lossSurfaceChart } from './surface.js'
 import { trainingCurves } from './training.js'
 
 /** Every kind of figure, in the order of the report; later analyses add theirs here. */
-const charts: readonly ((run: RunReport) => Figure | undefined)[] = [
+const charts: readonly ((run: RunReport) => Figure | readonly Figure[] | undefined)[] = [
   trainingCurves,
   densitySymlog,
   densityLinear,
   outliers,
   cumulativeDensity,
+  lossSurfaceChart,
+  weightHistogramChart,
+  attentionSpectrumCharts,
+  attentionMapsChart,
+  coefficientHistogramChart,
 ]
 
 /** The figures for which a run has data. */

@@ -1,0 +1,78 @@
+import { argumentError, requireArguments } from '../arguments.js'
+import { withProgress } from '../callbacks.js'
+import type { DataSet } from '../data/dataset.js'
+import { take } from '../data/select.js'
+import type { Device } from '../device/device.js'
+import { throwIfAborted } from '../errors.js'
+import { attentionAnatomy } from '../nn/attention/anatomy.js'
+import type { Model } from '../nn/model.js'
+import { requireOptions } from '../options.js'
+import { AttentionReader, type BlockMatrices } from '../train/attention-reader.js'
+
+export interface AttentionOptions {
+  /** Rows of the data set. Default: the first 5. */
+  readonly images?: readonly number[]
+  /** Default: all. */
+  readonly blocks?: readonly number[]
+  /** Default 'f64'. */
+  readonly precision?: 'f32' | 'f64'
+  readonly signal?: AbortSignal
+  /** After blocks: done, of all. */
+  readonly onProgress?: (done: number, total: number) => void
+}
+
+const OPTIONS = ['images', 'blocks', 'precision', 'signal', 'onProgress'] as const
+
+/**
+ * The attention matrices of a vision transformer on some images, written out: for analysis only,
+ * for they take B H N² numbers a block twice.
+ *
+ * @throws ERR_ARGUMENT for another model, or images and blocks that there are not; ERR_SHAPE,
+ * ERR_ABORTED
+ */
+export async function attentionMatrices(
+  device: Device,
+  model: Model,
+  params: ArrayLike<number>,
+  set: DataSet,
+  options: AttentionOptions = {},
+): Promise<BlockMatrices[]> {
+  requireArguments('attentionMatrices()', { device, model, params, set })
+  requireOptions('attentionMatrices()', options, OPTIONS)
+  const { depth } = attentionAnatomy(model)
+  const images = options.images ?? Array.from({ length: Math.min(5, set.size) }, (_, i) => i)
+  const blocks = options.blocks ?? Array.from({ length: depth }, (_, i) => i)
+  requireIndices('images', images, set.size)
+  requireIndices('blocks', blocks, depth)
+  return withProgress(options, async ({ signal, onProgress, precision = 'f64' }) => {
+    const few = take(set, images)
+    const reader = new AttentionReader(device, model, params, few, { blocks, precision })
+    try {
+      const inputs = await reader.queriesAndKeys(few, signal)
+      const found: BlockMatrices[] = []
+      for (const [i, block] of blocks.entries()) {
+        throwIfAborted(signal)
+        const matrices = await reader.matrices(block, inputs[i], signal)
+        found.push({ block, images: [...images], ...matrices })
+        onProgress?.(i + 1, blocks.length)
+      }
+      return found
+    } finally {
+      reader.dispose()
+    }
+  })
+}
+
+function requireIndices(name: string, list: readonly number[], count: number): void {
+  const sound =
+    Array.isArray(list) &&
+    list.length > 0 &&
+    list.every((i) => Number.isSafeInteger(i) && i >= 0 && i < count)
+  if (sound) return
+  throw argumentError(
+    'attentionMatrices()',
+    name,
+    `a list of integers from 0 to ${count - 1}`,
+    Array.isArray(list) ? `[${list.slice(0, 8).map(String)}]` : list,
+  )
+}
