@@ -6,6 +6,7 @@ import { inSlices, type Slices } from '../slices.js'
 import { readCifar } from './cifar.js'
 import { readCsv } from './csv.js'
 import type { DataSet } from './dataset.js'
+import { hasSplits, type ImageFolderOptions, readImageFolder } from './image-folder.js'
 import { readMnist, type Split } from './mnist.js'
 import { type NormalizationChoice, statisticsSlices, withNormalization } from './normalize.js'
 import { readNpySet, readNpzSet } from './numpy.js'
@@ -43,6 +44,7 @@ const LOADERS: Readonly<Record<string, { usage: string; load: Loader }>> = {
   idx: { usage: 'idx:DIR', load: idxFolder('idx') },
   cifar10: { usage: 'cifar10:DIR', load: cifarFolder('cifar10') },
   cifar100: { usage: 'cifar100:DIR', load: cifarFolder('cifar100') },
+  images: { usage: 'images:DIR[?size=224&channels=3]', load: loadImages },
   csv: { usage: 'csv:FILE[?label=COLUMN&test=FRACTION]', load: loadCsv },
   npz: { usage: 'npz:FILE[?x=KEY&y=KEY]', load: loadNpz },
   npy: { usage: 'npy:XFILE,YFILE', load: loadNpy },
@@ -76,7 +78,7 @@ export function kinds(): string[] {
 
 /**
  * Loads or makes a data set from a description: `mnist:DIR`, `fashion-mnist:DIR`, `idx:DIR`,
- * `cifar10:DIR`, `cifar100:DIR`, `csv:FILE?label=COLUMN`, `npz:FILE`, `npy:XFILE,YFILE`, or
+ * `cifar10:DIR`, `cifar100:DIR`, `images:DIR?size=224` (one folder per class), `csv:FILE?label=COLUMN`, `npz:FILE`, `npy:XFILE,YFILE`, or
  * procedurally `blobs`, `circles`, `moons`, `spirals`, `teacher`, `glyphs` with options such as
  * `blobs?n=1000&classes=5&dim=10&std=4&seed=1`. Files without a test part of their own (csv, npy,
  * npz with x and y) are split at random by `test=FRACTION&seed=S`.
@@ -142,6 +144,26 @@ function cifarFolder(kind: 'cifar10' | 'cifar100'): Loader {
     options.finish()
     return readCifar(needPath(spec), split, { ...read, kind, ...(limit ? { limit } : {}) })
   }
+}
+
+async function loadImages(
+  spec: DataSpec,
+  options: SpecOptions,
+  { split, limit, ...read }: Request,
+): Promise<DataSet> {
+  const path = needPath(spec)
+  const { size } = options.numbers('size')
+  const channels = options.choice('channels', ['1', '3'])
+  const given: ImageFolderOptions = {
+    ...read,
+    ...(size !== undefined && { size }),
+    ...(channels && { channels: channels === '1' ? 1 : 3 }),
+  }
+  if (await hasSplits(path)) {
+    options.finish()
+    return readImageFolder(path, split, { ...given, ...(limit && { limit }) })
+  }
+  return partOf(spec, options, split, () => readImageFolder(path, null, given))
 }
 
 async function loadCsv(

@@ -83,6 +83,7 @@ describe('load', () => {
       'idx',
       'cifar10',
       'cifar100',
+      'images',
       'csv',
       'npz',
       'npy',
