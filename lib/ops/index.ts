@@ -1,4 +1,5 @@
 /** Operations on traced tensors. Importing this file registers all of them. */
+export { type AttentionOptions, attention } from './attention.js'
 export { constant, iota, onesLike, zerosLike } from './constant.js'
 export { COTANGENT, stopGradient, tap } from './control.js'
 export { type CrossEntropyOptions, crossEntropy } from './cross_entropy.js'
@@ -50,8 +51,10 @@ export {
 import './fused.js'
 
 export { gather, scatterAdd } from './indexing.js'
+export { type KaratEdgesOptions, karatEdges } from './karat_edges.js'
 export { type KaratLatentOptions, karatLatent } from './karat_latent.js'
 export { type KaratBase, type KaratBasis, karatFeatureCount } from './karat-bases.js'
+export { type EdgeBasis, edgeParameters } from './karat-edges-functions.js'
 export { hinge, logistic, marginLogistic, squaredError } from './losses.js'
 export { matmul } from './matmul.js'
 export { broadcastTo, concat, pad, reshape, slice, transpose } from './movement.js'

@@ -65,6 +65,16 @@
 //                 features j of f_j(x) C. strings basis (fourier), base (zero identity silu gelu),
 //                 layout (bhnd bnhd); numbers basisNumbers (fourier: G), scale, masked (0/1: mask
 //                 is there). Features: cos x .. cos Gx, sin x .. sin Gx [, b(x)].
+//   karat_edges           q, k, theta [E, H, P, M, r] [, mask [B, M]] -> z [B, H, N, r]
+//   karat_edges_vjp       .., g like z                           -> dq, dk, dtheta
+//   karat_edges_jvp       .., tq, tk, ttheta [R, ..]             -> [R, B, H, N, r]
+//   karat_edges_vjp_jvp   .., g, tq, tk, ttheta, tg [R, ..]      -> tangents of dq, dk, dtheta
+//   karat_edges_jvp_jvp   .., tq, tk, ttheta, uq, uk, utheta [R, ..] -> d2 z (t, u) [R, ..]
+//                 z_np = sum_m phi(scale q_n . k_m; theta_mp); strings layout (bhnd: q [B, H, N, D],
+//                 k [B, H, M, D]; bnhd: [B, N, H, D], [B, M, H, D]), basis (rational mexican-hat
+//                 morlet dog meyer shannon; lib/ops/karat-edges-functions.ts has phi and P); numbers
+//                 scale, omega (of morlet), masked (0/1: mask is there, u8 or i32, 0 drops a key).
+//                 Sample b has parameter set floor(b E / B); E divides B.
 #pragma once
 
 #include <string>

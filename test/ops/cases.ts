@@ -235,6 +235,32 @@ export const OPERATION_CASES: readonly OperationCase[] = [
     integers: 2,
     f: (z, y) => ops.hinge(z, ops.sub(ops.mul(ops.cast(y, 'f32'), 2), 1)),
   },
+  ...(
+    [
+      { kind: 'rational', numerator: 5, denominator: 4 },
+      { kind: 'mexican-hat' },
+      { kind: 'morlet', omega: 3 },
+      { kind: 'dog' },
+      { kind: 'meyer' },
+      { kind: 'shannon' },
+    ] as const
+  ).map(
+    (basis): OperationCase => ({
+      name: `karat-edges-${basis.kind}`,
+      inputs: [f32(2, 2, 3, 2), f32(2, 2, 4, 2), f32(1, 2, ops.edgeParameters(basis), 4, 2)],
+      // Scales of wavelets away from 0, scores away from the kinks of |D| and |u|.
+      domain: [0.4, 1.3],
+      f: (q, k, theta) => ops.karatEdges(ops.neg(q), k, theta, { basis, scale: 0.7 }),
+    }),
+  ),
+  {
+    name: 'karat-edges-masked',
+    inputs: [f32(2, 3, 1, 2), f32(2, 4, 1, 2), f32(2, 1, 3, 4, 2), i32(2, 4)],
+    domain: [0.4, 1.3],
+    integers: 2,
+    f: (q, k, theta, keyMask) =>
+      ops.tanh(ops.karatEdges(q, k, theta, { basis: { kind: 'dog' }, keyMask, layout: 'bnhd' })),
+  },
   ...(['zero', 'identity', 'silu', 'gelu'] as const).map(
     (base): OperationCase => ({
       name: `karat-latent-${base}`,
@@ -292,6 +318,47 @@ export const OPERATION_CASES: readonly OperationCase[] = [
     inputs: [f32(7, 5), i32(4)],
     integers: 100,
     f: (x, key) => ops.mul(x, ops.random(key, [7, 5], { kind: 'rademacher', stream: 1 })),
+  },
+  {
+    name: 'attention',
+    inputs: [f32(2, 2, 3, 4), f32(2, 2, 3, 4), f32(2, 2, 3, 4)],
+    f: (q, k, v) => ops.attention(q, k, v),
+  },
+  {
+    name: 'attention-cross-odd',
+    inputs: [f32(1, 1, 5, 3), f32(1, 1, 2, 3), f32(1, 1, 2, 1)],
+    f: (q, k, v) => ops.attention(q, k, v, { scale: 0.7 }),
+  },
+  {
+    name: 'attention-bnhd-causal',
+    inputs: [f32(2, 4, 2, 3), f32(2, 4, 2, 3), f32(2, 4, 2, 2)],
+    f: (q, k, v) => ops.attention(q, k, v, { causal: true, layout: 'bnhd' }),
+  },
+  {
+    name: 'attention-masked',
+    inputs: [f32(3, 1, 2, 2), f32(3, 1, 3, 2), f32(3, 1, 3, 2), i32(3, 3)],
+    integers: 2,
+    f: (q, k, v, keyMask) => ops.attention(q, k, v, { keyMask }),
+  },
+  {
+    name: 'attention-bias',
+    inputs: [f32(2, 2, 2, 2), f32(2, 2, 3, 2), f32(2, 2, 3, 2), f32(2, 2, 2, 3)],
+    f: (q, k, v, bias) => ops.attention(q, k, v, { bias }),
+  },
+  {
+    name: 'attention-shared-bias',
+    inputs: [f32(2, 3, 2, 2), f32(2, 3, 2, 2), f32(2, 3, 2, 2), f32(1, 2, 3, 3), i32(2, 3)],
+    integers: 3,
+    f: (q, k, v, bias, keyMask) =>
+      ops.attention(q, k, v, { bias, keyMask, causal: true, layout: 'bnhd' }),
+  },
+  {
+    name: 'attention-constant-bias',
+    inputs: [f32(2, 1, 2, 2), f32(2, 1, 3, 2), f32(2, 1, 3, 2)],
+    f: (q, k, v) =>
+      ops.attention(q, k, v, {
+        bias: ops.constant([0, 1, -2, 0.5, -1, 0.3], { shape: [1, 1, 2, 3] }),
+      }),
   },
   { name: 'tap', inputs: [f32(3)], f: (x) => ops.exp(ops.tap('x', x)) },
 ]
