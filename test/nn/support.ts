@@ -36,8 +36,8 @@ const lossOf = (y: Tensor): Tensor => ops.sum(ops.mul(ops.tanh(y), ops.add(y, 0.
 
 /** Loss, gradient and Hessian product of a model at θ, in float64. */
 export class Curvature {
-  private readonly gradient: Program
-  private readonly product: Program
+  readonly gradient: Program
+  readonly product: Program
   private readonly value: Program
 
   constructor(

@@ -38,6 +38,8 @@ const ATTENTIONS: readonly [string, VitOptions['attention']][] = [
   ['latent projection', 'karat:G2B,r3,project-latent'],
   ['output projection', 'karat:G2B,r3,project-output'],
   ['mixture', 'karat:G2B,r3,heads=softmax/G1r2'],
+  ['wavelets', 'karat:B,r3,basis=dog'],
+  ['rational functions, phi-w', 'karat:B,r3,phi-w,basis=rational'],
   ['heads of their own', 'karat:G2U,heads=G1r2/G3r4'],
 ]
 

@@ -1,11 +1,11 @@
 import { LosscapeError } from '../../errors.js'
+import { attention } from '../../ops/attention.js'
 import * as ops from '../../ops/index.js'
 import type { Tensor } from '../../program/tensor.js'
 import type { Parameter } from '../init.js'
 import type { TensorMap } from '../model.js'
 import { type HeadGroup, headGroups } from './groups.js'
 import { karatAttention, karatWeights, type ScoreOptions } from './karat.js'
-import { attention } from './kernels.js'
 import type { KaratOptions, KaratSetting } from './options.js'
 import { karatParameters } from './parameters.js'
 
@@ -66,7 +66,7 @@ export function attend(
             ...flat(group.setting),
             ...scores,
           })
-        : attention(part(q), part(k), part(v), scores as never)
+        : attention(part(q), part(k), part(v), scores)
     }),
     groups,
     heads,

@@ -1,10 +1,12 @@
 import { LosscapeError } from '../../errors.js'
 import * as ops from '../../ops/index.js'
+import { karatEdges } from '../../ops/karat_edges.js'
+import { karatLatent } from '../../ops/karat_latent.js'
+import { simplexProject } from '../../ops/simplex.js'
 import { sameShape } from '../../program/shape.js'
 import type { Tensor } from '../../program/tensor.js'
 import type { TensorMap } from '../model.js'
-import { karatEdges, karatLatent, simplexProject } from './kernels.js'
-import { type KaratOptions, type KaratSetting, karatSetting, SEPARABLE } from './options.js'
+import { isSeparable, type KaratOptions, type KaratSetting, karatSetting } from './options.js'
 import { edgeParts, karatParameters } from './parameters.js'
 
 /** How scores are made, for softmax and learnable attention alike. */
@@ -177,8 +179,8 @@ class KaratRun {
   /** σ̂ v for values [B, H, N, Dv]. */
   apply(v: Tensor): Tensor {
     const { order, reassociate, basis } = this.setting
-    const separable = SEPARABLE.includes(basis.kind)
-    if (!reassociate || (order !== 'w-phi' && !separable)) return ops.matmul(this.weights(), v)
+    if (!reassociate || (order !== 'w-phi' && !isSeparable(basis)))
+      return ops.matmul(this.weights(), v)
     if (order === 'w-phi') {
       return ops.matmul(this.latent(), ops.matmul(this.p.weight, v, { transA: true }))
     }
@@ -227,9 +229,9 @@ class KaratRun {
   private edges(q: Tensor, k: Tensor, coefficients: Tensor): Tensor {
     const { basis, base } = this.setting
     const { scale, keyMask, layout } = this
-    return SEPARABLE.includes(basis.kind)
-      ? karatLatent(q, k, coefficients, { basis, base, scale, keyMask, layout } as never)
-      : karatEdges(q, k, coefficients, { basis, scale, keyMask, layout } as never)
+    return isSeparable(basis)
+      ? karatLatent(q, k, coefficients, { basis, base, scale, keyMask, layout })
+      : karatEdges(q, k, coefficients, { basis, scale, keyMask, layout })
   }
 
   /** Functions of latent numbers y [B, H, N, r] themselves: scores with the r unit vectors. */
@@ -237,15 +239,15 @@ class KaratRun {
     const { basis, base } = this.setting
     const { batch, heads, latents } = this
     const units = ops.broadcastTo(unitRows(latents, y.dtype), [batch, heads, latents, latents])
-    return SEPARABLE.includes(basis.kind)
-      ? karatLatent(y, units, coefficients, { basis, base, scale: 1 } as never)
-      : karatEdges(y, units, coefficients, { basis, scale: 1 } as never)
+    return isSeparable(basis)
+      ? karatLatent(y, units, coefficients, { basis, base, scale: 1 })
+      : karatEdges(y, units, coefficients, { basis, scale: 1 })
   }
 
   /** Coefficients of one layer as [1, H, J or P, inputs, outputs]. */
   private functions(suffix: '' | '2', fromLatents = false): Tensor {
     const { basis } = this.setting
-    if (!SEPARABLE.includes(basis.kind)) {
+    if (!isSeparable(basis)) {
       const parts = edgeParts(basis).map(({ name }) => this.p[name + suffix])
       const all = ops.concat(parts, 1)
       return ops.reshape(all, [1, ...all.shape])
@@ -256,30 +258,46 @@ class KaratRun {
 
   /** Coefficients of one layer as stored, ws folded in, base function last: [H, r, N, J]. */
   private features(suffix: '' | '2'): Tensor {
-    const { base } = this.setting
+    return ops.concat(this.featureParts(suffix), 3)
+  }
+
+  /** The same in parts, [H, r, N, ..] each: a and b, or c, and the base function. */
+  private featureParts(suffix: '' | '2'): Tensor[] {
     const of = (name: string): Tensor | undefined => this.p[name + suffix]
     const { heads, latents, tokens } = this
     const edge = [heads, latents, tokens, 1]
-    const c = of('c') ?? ops.concat([of('a') as Tensor, of('b') as Tensor], 3)
+    const stored = ['a', 'b', 'c'].map(of).filter((t) => t !== undefined)
     const ws = of('ws')
-    const scaled = ws ? ops.mul(c, ops.reshape(ws, edge)) : c
-    if (base === 'zero') return scaled
-    const wb = of('wb') ?? ops.constant(1, { dtype: c.dtype, shape: [heads, latents, tokens] })
-    return ops.concat([scaled, ops.reshape(wb, edge)], 3)
+    const parts = ws ? stored.map((t) => ops.mul(t, ops.reshape(ws, edge))) : stored
+    if (this.setting.base === 'zero') return parts
+    const wb = of('wb') ?? ops.constant(1, { dtype: stored[0].dtype, shape: edge })
+    return [...parts, ops.reshape(wb, edge)]
   }
 
-  /** Cᵀ V, coefficients of functions that lead to the values: [B, H, J, inputs, Dv]. */
+  /**
+   * Cᵀ V, coefficients of functions that lead to the values: [B, H, J, inputs, Dv]. All samples are
+   * columns of one product, so that its gradient is summed over them at once.
+   */
   private mixed(v: Tensor, suffix: '' | '2'): Tensor {
-    const c = this.features(suffix)
-    const [heads, inputs, outputs, J] = c.shape
-    if (this.setting.order === 'full') {
-      // Stored [H, output l, input m, J].
-      const rows = ops.reshape(ops.transpose(c, [0, 3, 2, 1]), [heads, J * outputs, inputs])
-      const m = ops.matmul(rows, v)
-      return ops.reshape(m, [this.batch, heads, J, outputs, v.shape[3]])
+    const { batch, heads, tokens } = this
+    const width = v.shape[3]
+    const columns = ops.reshape(ops.transpose(v, [1, 2, 0, 3]), [heads, tokens, batch * width])
+    if (this.setting.order !== 'full') {
+      const c = this.features(suffix)
+      const [, latents, , J] = c.shape
+      const rows = ops.reshape(ops.transpose(c, [0, 3, 1, 2]), [heads, J * latents, tokens])
+      const m = ops.reshape(ops.matmul(rows, columns), [heads, J, latents, batch, width])
+      return ops.transpose(m, [3, 0, 1, 2, 4])
     }
-    const rows = ops.reshape(ops.transpose(c, [0, 3, 1, 2]), [heads, J * inputs, outputs])
-    return ops.reshape(ops.matmul(rows, v), [this.batch, heads, J, inputs, v.shape[3]])
+    // [H, output, input, J] as stored is [H, output, input J]: nothing of that size is copied.
+    const parts = this.featureParts(suffix).map((c) => {
+      const J = c.shape[3]
+      const rows = ops.reshape(c, [heads, tokens, tokens * J])
+      const product = ops.matmul(rows, columns, { transA: true })
+      const m = ops.reshape(product, [heads, tokens, J, batch, width])
+      return ops.transpose(m, [3, 0, 2, 1, 4])
+    })
+    return ops.concat(parts, 2)
   }
 }
 

@@ -1,7 +1,8 @@
 import { argumentError } from '../../arguments.js'
 import { LosscapeError } from '../../errors.js'
+import { type KaratBase, type KaratBasis, karatFeatureCount } from '../../ops/karat-bases.js'
+import { type EdgeBasis, edgeParameters } from '../../ops/karat-edges-functions.js'
 import { requireOptions } from '../../options.js'
-import type { KaratBase, KaratBasis } from './kernels.js'
 
 /** Order of the learnable functions φ and the linear map W; see {@link KaratOptions}. */
 export type KaratOrder = 'w-phi' | 'phi-w' | 'phi-phi' | 'full'
@@ -13,8 +14,10 @@ export type KaratShare = 'block' | 'universal'
 export type KaratInit = 'variance' | 'paper' | 'smooth'
 /** What one head does: softmax, or learnable functions with its own G and r. */
 export type KaratHead = 'softmax' | { readonly G?: number; readonly r?: number }
+/** Of sums of features, or with the parameters inside the function. */
+export type AnyBasis = KaratBasis | EdgeBasis
 /** A basis by its name, sized by G, or with all of its numbers. */
-export type KaratBasisChoice = KaratBasis['kind'] | KaratBasis
+export type KaratBasisChoice = AnyBasis['kind'] | AnyBasis
 
 /**
  * Kolmogorov-Arnold attention (KArAt): the scores x = s q·k of a row go through learnable functions
@@ -80,7 +83,7 @@ export type AttentionChoice = string | KaratOptions
 export interface KaratSetting {
   readonly G: number
   readonly r: number
-  readonly basis: KaratBasis
+  readonly basis: AnyBasis
   readonly base: KaratBase
   readonly edgeScales: boolean
   readonly latentBias: boolean
@@ -104,9 +107,8 @@ const CHOICES = {
   init: ['variance', 'paper', 'smooth'],
 } as const
 
-/** Bases whose edges are sums of the same features: φ = Σ_j c_j f_j(x). */
-export const SEPARABLE: readonly string[] = ['fourier', 'chebyshev', 'rbf', 'bspline']
-const EDGES: readonly string[] = [
+const SEPARABLE: readonly string[] = ['fourier', 'chebyshev', 'rbf', 'bspline']
+const EDGE_KINDS: readonly string[] = [
   ...['rational', 'mexican-hat', 'morlet', 'dog', 'meyer', 'shannon'],
 ]
 
@@ -134,7 +136,7 @@ export function karatSetting(options: KaratOptions = {}): KaratSetting {
   requireCount('r', r)
   const { edgeScales = false, latentBias = false } = options
   const basis = resolveBasis(options.basis ?? 'fourier', G)
-  if (!SEPARABLE.includes(basis.kind) && (base !== 'zero' || edgeScales)) {
+  if (!isSeparable(basis) && (base !== 'zero' || edgeScales)) {
     throw new LosscapeError(
       'ERR_ARGUMENT',
       `${where}: the '${basis.kind}' basis has no base function and no edge scales; ` +
@@ -168,13 +170,22 @@ function requireCount(name: 'G' | 'r', value: unknown): void {
   }
 }
 
-function resolveBasis(choice: KaratBasisChoice, G: number): KaratBasis {
+function resolveBasis(choice: KaratBasisChoice, G: number): AnyBasis {
   const kind: unknown = typeof choice === 'object' && choice !== null ? choice.kind : choice
-  if (typeof kind !== 'string' || ![...SEPARABLE, ...EDGES].includes(kind)) {
-    const known = [...SEPARABLE, ...EDGES].join(', ')
+  if (typeof kind !== 'string' || ![...SEPARABLE, ...EDGE_KINDS].includes(kind)) {
+    const known = [...SEPARABLE, ...EDGE_KINDS].join(', ')
     throw argumentError('karat attention', 'basis', `one of ${known}, or an object with kind`, kind)
   }
-  return (typeof choice === 'object' ? choice : namedBasis(kind, G)) as KaratBasis
+  const basis = (typeof choice === 'object' ? choice : namedBasis(kind, G)) as AnyBasis
+  // Both check the numbers of the basis.
+  if (isSeparable(basis)) karatFeatureCount(basis)
+  else edgeParameters(basis)
+  return basis
+}
+
+/** φ = Σ_j c_j f_j(x): the same features for all edges. */
+export function isSeparable(basis: AnyBasis): basis is KaratBasis {
+  return SEPARABLE.includes(basis.kind)
 }
 
 /** Ranges are [-4, 4]: scores of a trained model at 64 dimensions seldom leave it. */

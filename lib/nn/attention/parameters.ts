@@ -1,7 +1,14 @@
 import { LosscapeError } from '../../errors.js'
+import { karatFeatureCount } from '../../ops/karat-bases.js'
+import type { EdgeBasis } from '../../ops/karat-edges-functions.js'
 import type { Initializer, Parameter } from '../init.js'
-import { featureCount, type KaratBasis } from './kernels.js'
-import { type KaratOptions, type KaratSetting, karatSetting, SEPARABLE } from './options.js'
+import {
+  isSeparable,
+  type KaratInit,
+  type KaratOptions,
+  type KaratSetting,
+  karatSetting,
+} from './options.js'
 
 /**
  * The tensors of `heads` learnable heads on N tokens:
@@ -64,17 +71,15 @@ interface FunctionShape {
 }
 
 function functions(setting: KaratSetting, shape: FunctionShape): Parameter[] {
-  const { basis, G, edgeScales, init } = setting
+  const { basis, edgeScales, init } = setting
   const { heads, tokens, r, fromLatents, suffix } = shape
   const inputs = fromLatents ? r : tokens
   // From latents to weights, and in 'full', the variance of a weight has to be that of a mean.
   const outputs = fromLatents || setting.order === 'full' ? tokens : 1
   const edge = [heads, r, tokens]
-  if (!SEPARABLE.includes(basis.kind)) {
-    return edgeTensors(setting, shape, 1 / Math.sqrt(inputs * outputs))
-  }
-  const J = basis.kind === 'fourier' ? G : featureCount(basis)
   const unit = 1 / Math.sqrt(inputs * outputs)
+  if (!isSeparable(basis)) return edgeTensors(basis, init, shape, unit)
+  const J = basis.kind === 'fourier' ? basis.harmonics : karatFeatureCount(basis)
   const coefficient: Initializer =
     init === 'paper'
       ? { kind: 'normal', std: 1 }
@@ -97,12 +102,13 @@ function functions(setting: KaratSetting, shape: FunctionShape): Parameter[] {
 
 /** Weights w of wavelets begin normal, translations at 0, scales at 1; rational coefficients normal. */
 function edgeTensors(
-  { basis, init }: KaratSetting,
+  basis: EdgeBasis,
+  start: KaratInit,
   { heads, tokens, r, fromLatents, suffix }: FunctionShape,
   unit: number,
 ): Parameter[] {
   const edge = fromLatents ? [r, tokens] : [tokens, r]
-  const normal: Initializer = { kind: 'normal', std: init === 'paper' ? 1 : unit }
+  const normal: Initializer = { kind: 'normal', std: start === 'paper' ? 1 : unit }
   const begins: Readonly<Record<string, Initializer>> = {
     tau: { kind: 'zeros' },
     scale: { kind: 'ones' },
@@ -115,7 +121,7 @@ function edgeTensors(
 }
 
 /** The tensors behind the parameters of a non-separable edge, in the order of the operation. */
-export function edgeParts(basis: KaratBasis): readonly { name: string; count: number }[] {
+export function edgeParts(basis: EdgeBasis): readonly { name: string; count: number }[] {
   if (basis.kind === 'rational') {
     return [
       { name: 'numerator', count: basis.numerator + 1 },
