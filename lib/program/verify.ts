@@ -5,9 +5,13 @@ import { definitionOf } from './registry.js'
 import { sameShape } from './shape.js'
 import type { Operation, Program, TensorType, Value } from './types.js'
 
+/** They leave numbers as they are: what they make of an auxiliary result is one as well. */
+const MOVES = new Set(['reshape', 'transpose', 'broadcast'])
+
 /**
  * Checks that a program is legal: every value defined once and before its use, known operations,
- * result types as the shape rules say, auxiliary results read by their own family only.
+ * result types as the shape rules say, auxiliary results read by their own family only (they may be
+ * reshaped, transposed and repeated on the way).
  *
  * @throws ERR_PROGRAM with the text of the offending operation
  */
@@ -28,7 +32,8 @@ export function verify(program: Program): void {
       else if (!sameType(known, value)) fail(where, `value %${value.id} changed its type`)
       const family = auxiliary.get(value.id)
       if (family && definitionOf(op.name).family !== family) {
-        fail(where, `an auxiliary result of '${family}' may only be read by that family`)
+        if (MOVES.has(op.name)) auxiliary.set(op.outputs[0].id, family)
+        else fail(where, `an auxiliary result of '${family}' may only be read by that family`)
       }
     }
     checkTypes(op, where)

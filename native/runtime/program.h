@@ -75,6 +75,17 @@
 //                 morlet dog meyer shannon; lib/ops/karat-edges-functions.ts has phi and P); numbers
 //                 scale, omega (of morlet), masked (0/1: mask is there, u8 or i32, 0 drops a key).
 //                 Sample b has parameter set floor(b E / B); E divides B.
+//   attention         q, k, v [, bias] [, mask] -> o, lse [B.., H, N]
+//   attention_vjp     .., o, lse, dO -> dQ, dK, dV [, dBias]
+//   attention_jvp     .., o, lse, Q', K', V' [, bias'] -> o', lse'
+//   attention_vjp_jvp .., o, lse, dO, Q', K', V' [, bias'], o', lse', dO' -> dQ', dK', dV' [, dBias']
+//                 q [B.., H, N, D], k [B.., H, M, D], v and o with E for D; strings layout (bhnd, or
+//                 bnhd: [B.., N, H, D]). bias [B.., H, N, M] with axes before N of size 1 where it
+//                 is shared; mask u8 or i32 [B.., M], 0: the key takes no part. numbers scale,
+//                 causal (0/1: key j for queries i >= j only), bias, mask (0/1: operand is there),
+//                 biasActive (0/1: bias' and dBias are there). Tangents may have leading axes [R..],
+//                 all the same. o = P V, P = exp(S - lse), S = scale Q K^T + bias; a row without
+//                 keys has o = lse = 0. Derivatives take o, lse and their tangents as given.
 #pragma once
 
 #include <string>
