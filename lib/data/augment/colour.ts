@@ -8,40 +8,51 @@ export function luminance(source: Image): Uint8Array {
   if (source.channels !== 3) return data.slice(0, plane)
   const grey = new Uint8Array(plane)
   for (let i = 0; i < plane; i++) {
-    const [r, g, b] = [data[i], data[plane + i], data[2 * plane + i]]
-    grey[i] = (r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16
+    const red = data[i] * 19595
+    grey[i] = (red + data[plane + i] * 38470 + data[2 * plane + i] * 7471 + 0x8000) >> 16
   }
   return grey
 }
 
-/** degenerate + factor (x - degenerate), rounded; the shape of every enhancement. */
-function blend(source: Image, degenerate: (i: number) => number, factor: number, what: string) {
+/** base + factor (x - base), rounded, for a base that all pixels share: a table of 256 bytes. */
+function blendConstant(source: Image, base: number, factor: number, what: string): Image {
   const data = requireBytes(source, what)
+  const table = Uint8Array.from({ length: 256 }, (_, x) => toByte(base + factor * (x - base)))
   const out = imageLike(source)
-  for (let i = 0; i < data.length; i++) {
-    const base = degenerate(i)
-    out.data[i] = toByte(base + factor * (data[i] - base))
-  }
+  for (let i = 0; i < data.length; i++) out.data[i] = table[data[i]]
   return out
+}
+
+/** The same for a base of every pixel: one plane for all channels, or one each. */
+function blend(source: Image, base: Uint8Array, factor: number, what: string): Image {
+  const data = requireBytes(source, what)
+  const out = new Uint8Array(data.length)
+  for (let begin = 0; begin < data.length; begin += base.length) {
+    for (let i = 0; i < base.length; i++) {
+      const from = base[i]
+      const value = from + factor * (data[begin + i] - from)
+      out[begin + i] = value <= 0 ? 0 : value >= 255 ? 255 : (value + 0.5) | 0
+    }
+  }
+  return { ...source, data: out }
 }
 
 /** 0: black, 1: as it is. */
 export function brightness(source: Image, factor: number): Image {
-  return blend(source, () => 0, factor, 'Brightness')
+  return blendConstant(source, 0, factor, 'Brightness')
 }
 
 /** 0: the mean grey, 1: as it is. */
 export function contrast(source: Image, factor: number): Image {
   const grey = luminance(source)
-  const mean = Math.floor(grey.reduce((sum, value) => sum + value, 0) / grey.length + 0.5)
-  return blend(source, () => mean, factor, 'Contrast')
+  let sum = 0
+  for (let i = 0; i < grey.length; i++) sum += grey[i]
+  return blendConstant(source, Math.floor(sum / grey.length + 0.5), factor, 'Contrast')
 }
 
 /** 0: grey, 1: as it is. */
 export function saturation(source: Image, factor: number): Image {
-  const grey = luminance(source)
-  const plane = grey.length
-  return blend(source, (i) => grey[i % plane], factor, 'Saturation')
+  return blend(source, luminance(source), factor, 'Saturation')
 }
 
 /** 0: smoothed by [1 1 1; 1 5 1; 1 1 1] / 13 except at the border, 1: as it is, 2: sharpened. */
@@ -61,7 +72,7 @@ export function sharpness(source: Image, factor: number): Image {
       }
     }
   }
-  return blend(source, (i) => smooth[i], factor, 'Sharpness')
+  return blend(source, smooth, factor, 'Sharpness')
 }
 
 /** Turns the hue by a share of the circle (-1/2 ... 1/2); images of one channel stay. */

@@ -1,4 +1,4 @@
-import { type Image, imageLike, toByte } from './image.js'
+import { type Image, imageLike, type Pixels, toByte } from './image.js'
 
 /** Triangle filter, or cubic convolution with a = -1/2 (Keys 1981). */
 export type Interpolation = 'bilinear' | 'bicubic'
@@ -104,25 +104,14 @@ export function resample(source: Image, rows: AxisWeights, columns: AxisWeights)
   const height = rows.first.length
   const width = columns.first.length
   const out = imageLike(source, height, width)
-  const bytes = out.data instanceof Uint8Array
   const top = rows.first.reduce((least, row) => Math.min(least, row), source.height)
   const bottom = rows.first.reduce((most, row, i) => Math.max(most, row + rows.count[i]), 0)
   const middle = new Float64Array((bottom - top) * width)
   const line = new Float64Array(width)
   for (let c = 0; c < source.channels; c++) {
-    const plane = c * source.height * source.width
-    for (let y = top; y < bottom; y++) {
-      const from = plane + y * source.width
-      for (let x = 0; x < width; x++) {
-        const first = from + columns.first[x]
-        const at = x * columns.most
-        let sum = 0
-        for (let k = 0; k < columns.count[x]; k++) {
-          sum += columns.weights[at + k] * source.data[first + k]
-        }
-        middle[(y - top) * width + x] = sum
-      }
-    }
+    const begin = (c * source.height + top) * source.width
+    const lines = source.data.subarray(begin, begin + (bottom - top) * source.width)
+    combineColumns(lines, source.width, columns, middle)
     for (let y = 0; y < height; y++) {
       line.fill(0)
       for (let k = 0; k < rows.count[y]; k++) {
@@ -130,11 +119,37 @@ export function resample(source: Image, rows: AxisWeights, columns: AxisWeights)
         const from = (rows.first[y] + k - top) * width
         for (let x = 0; x < width; x++) line[x] += weight * middle[from + x]
       }
-      const to = (c * height + y) * width
-      for (let x = 0; x < width; x++) out.data[to + x] = bytes ? toByte(line[x]) : line[x]
+      store(line, out.data, (c * height + y) * width)
     }
   }
   return out
+}
+
+/** Every line of `width` pixels by the weights of the columns. */
+function combineColumns(
+  lines: Pixels,
+  width: number,
+  { first, count, weights, most }: AxisWeights,
+  out: Float64Array,
+): void {
+  const size = first.length
+  for (let from = 0, to = 0; from < lines.length; from += width, to += size) {
+    for (let x = 0; x < size; x++) {
+      const at = from + first[x]
+      const n = count[x]
+      let sum = 0
+      for (let k = 0, w = x * most; k < n; k++, w++) sum += weights[w] * lines[at + k]
+      out[to + x] = sum
+    }
+  }
+}
+
+function store(line: Float64Array, out: Pixels, to: number): void {
+  if (!(out instanceof Uint8Array)) {
+    out.set(line, to)
+    return
+  }
+  for (let x = 0; x < line.length; x++) out[to + x] = toByte(line[x])
 }
 
 /** A part of an image, brought to a size; pixels outside the part have no influence. */
