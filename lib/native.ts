@@ -139,6 +139,8 @@ export interface NativeOperator {
     count: number,
     options?: JobOptions & { onProgress?: (done: number, total: number) => void },
   ): Promise<void>
+  /** A further linear executable, for products that are asked for from now on. */
+  addLinear(tangents: number, executable: NativeExecutable): void
   /** Forgets kept tensors, so that the next product runs the primal part again. */
   invalidate(options?: JobOptions): Promise<void>
   readonly keptBytes: number

@@ -1,3 +1,4 @@
+import { applyNative } from '../../lib/curvature/tangents.js'
 import { empiricalFisher, gaussNewton, hessian } from '../../lib/index.js'
 import { MLP_SMALL, MLP784, mlp, openDevice, randomSet, randomVector } from '../inputs.js'
 import type { BenchCase, BenchContext, Prepared } from '../types.js'
@@ -33,7 +34,7 @@ async function product(context: BenchContext, options: ProductCase): Promise<Pre
   }
   await input.buffer.write(0, vectors)
   return {
-    run: () => operator.native.apply(input, output, count),
+    run: () => applyNative(operator.native, input, output, count),
     limit: await gemmFloor(context.rates, options.flops),
     dispose() {
       input.buffer.dispose()

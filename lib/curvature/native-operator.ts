@@ -13,6 +13,7 @@ import {
   registerNative,
   requireVectors,
 } from './operator.js'
+import { applyNative } from './tangents.js'
 
 /** A pair of device vectors for products from JavaScript. */
 interface Workspace {
@@ -70,7 +71,8 @@ export class DeviceOperator implements NativeLinearOperator {
       await withSignal(this.device.binding, options.signal, async (token, guard) => {
         const { input, output } = work
         const written = input.write(0, staged, { token })
-        const applied = this.native.apply(
+        const applied = applyNative(
+          this.native,
           { buffer: input, offset: 0 },
           { buffer: output, offset: 0 },
           count,

@@ -4,7 +4,7 @@ import { planChunks, uploadBatches } from '../device/batches.js'
 import { compileProgram } from '../device/compile.js'
 import type { Device } from '../device/device.js'
 import { LosscapeError } from '../errors.js'
-import type { CompileOptions, NativeExecutable, NativeView, OperatorSpec } from '../native.js'
+import type { NativeExecutable, NativeView, OperatorSpec } from '../native.js'
 import { requireMatch } from '../nn/batch.js'
 import { ParameterLayout } from '../nn/layout.js'
 import { defaultLoss, type LossSpec, resolveLoss } from '../nn/loss.js'
@@ -26,6 +26,7 @@ import { DeviceOperator } from './native-operator.js'
 import { oneOf, type Precision } from './operator.js'
 import { curvatureProgram } from './programs.js'
 import type { CurvatureKind, CurvatureSetting } from './setting.js'
+import { compileLater } from './tangents.js'
 
 export interface CurvatureOptions {
   /** Default 'cross-entropy' for labels, 'mse' for values. */
@@ -49,7 +50,7 @@ export interface CurvatureOptions {
   readonly reduction?: 'mean' | 'sum'
   /** Bytes that may be kept per data set to skip the primal pass. Default 2 GiB. */
   readonly keepBytes?: number
-  /** Vectors that one pass over the data serves in `matmat`. Default 16. */
+  /** Vectors that one pass over the data serves in `matmat`; compiled at first use. Default 16. */
   readonly tangents?: number
 }
 
@@ -182,9 +183,11 @@ export function networkOperator(
       ...run,
       scale: reduction === 'sum' ? 1 : 1 / set.size,
       keepBytes: options.keepBytes ?? DEFAULT_KEEP,
-      tangents,
     })
     const native = device.binding.createOperator(spec)
+    compileLater(native, tangents, (count) => {
+      native.addLinear(count, compileLinear(device, split, count, precision, plan.sideBySide))
+    })
     const release = (): void => {
       for (const item of owned) item.dispose()
     }
@@ -228,7 +231,6 @@ interface SpecOptions {
   readonly precision: Precision
   readonly scale: number
   readonly keepBytes: number
-  readonly tangents: number
   readonly sideBySide: boolean
 }
 
@@ -242,10 +244,6 @@ function operatorSpec(
   const { precision, sideBySide } = options
   const compileOptions = sideBySide ? { threads: 1 } : {}
   const tangentOffsets = layout.entries.map((entry) => entry.storageOffset)
-  const linear = tangentCounts(options.tangents).map((tangents) => ({
-    tangents,
-    executable: compileLinear(device, split, tangents, precision, compileOptions),
-  }))
   return {
     dtype: precision,
     storage: layout.storage,
@@ -256,7 +254,9 @@ function operatorSpec(
         ? compileProgram(device, split.primal, precision, compileOptions)
         : undefined,
     primalInputs: chunks,
-    linear,
+    linear: [
+      { tangents: 1, executable: compileProgram(device, split.linear, precision, compileOptions) },
+    ],
     linearInputs: split.inputs.map(({ kind, index }) => {
       if (kind === 'kept') return { kind, index }
       if (kind === 'input') return { kind: 'chunk', index }
@@ -269,24 +269,15 @@ function operatorSpec(
   }
 }
 
-/** Powers of two up to `most`, and `most` itself: any count is served by few passes. */
-function tangentCounts(most: number): number[] {
-  if (!Number.isInteger(most) || most < 1) {
-    throw new LosscapeError('ERR_ARGUMENT', `tangents must be a positive integer, got ${most}.`)
-  }
-  const counts: number[] = []
-  for (let count = 1; count < most; count *= 2) counts.push(count)
-  return [...counts, most]
-}
-
+/** One pass for several vectors. */
 function compileLinear(
   device: Device,
   split: Linearized,
   tangents: number,
   precision: Precision,
-  options: CompileOptions,
+  sideBySide: boolean,
 ): NativeExecutable {
-  if (tangents === 1) return compileProgram(device, split.linear, precision, options)
+  const options = sideBySide ? { threads: 1 } : {}
   const batched = split.inputs.map(({ kind }) => kind === 'tangent')
   return compileProgram(device, vmapProgram(split.linear, batched, tangents), precision, options)
 }

@@ -12,6 +12,7 @@ import {
   requireVectors,
   vectorLayout,
 } from './operator.js'
+import { applyNative } from './tangents.js'
 
 /** Rows of n elements each, in memory of the space that made it. */
 export interface VectorBlock {
@@ -158,7 +159,7 @@ class DeviceSpace implements VectorSpace {
     const { operator } = this
     await this.submit((token) =>
       isNative(operator)
-        ? operator.native.apply(x.view, y.view, x.count, { token })
+        ? applyNative(operator.native, x.view, y.view, x.count, { token })
         : this.applyInJavaScript(x, y, token),
     )
   }

@@ -13,6 +13,7 @@ import {
   oneOf,
   requireFinite,
 } from './operator.js'
+import { applyNative } from './tangents.js'
 
 export interface TraceOptions {
   /** Products, the upper limit when `tol` is given. Default 100. */
@@ -115,7 +116,7 @@ function nativeForms({ device, native, layout, dtype }: NativeLinearOperator): Q
           return binding.fillProbe(view, dtype, segments, kind, seed, first + r, { token })
         })
         const z = { buffer: probes, offset: 0 }
-        const applied = native.apply(z, { buffer: products, offset: 0 }, count, { token })
+        const applied = applyNative(native, z, { buffer: products, offset: 0 }, count, { token })
         const sums = rows.map((offset) => {
           const a = { buffer: probes, offset }
           return binding.dot(a, { buffer: products, offset }, layout.storage, dtype, { token })

@@ -13,6 +13,7 @@ import {
   type ProductOptions,
   requireVectors,
 } from './operator.js'
+import { prepareWrapped } from './tangents.js'
 
 /** An operator made from others. Disposing it leaves those alone. */
 export interface WrappedOperator extends LinearOperator {
@@ -112,7 +113,9 @@ export function allNative(
 /** Native operator with the device and the layout of `like`. */
 export function wrapNative(like: NativeLinearOperator, spec: WrapperSpec): DeviceOperator {
   const { device, layout, dtype } = like
-  return new DeviceOperator(device, device.binding.createWrappedOperator(spec), layout, dtype)
+  const native = device.binding.createWrappedOperator(spec)
+  prepareWrapped(native, spec)
+  return new DeviceOperator(device, native, layout, dtype)
 }
 
 /** A vector in device storage, whose padding holds `padding`. */

@@ -51,6 +51,7 @@ class OperatorHandle : public Handle<OperatorHandle, NativeOperator> {
   using Handle::Handle;
   static std::vector<Napi::ClassPropertyDescriptor<OperatorHandle>> Members();
   Napi::Value Apply(const Napi::CallbackInfo& info);
+  Napi::Value AddLinear(const Napi::CallbackInfo& info);
   Napi::Value Invalidate(const Napi::CallbackInfo& info);
   Napi::Value GetKeptBytes(const Napi::CallbackInfo& info);
 };

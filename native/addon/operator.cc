@@ -6,6 +6,7 @@ namespace losscape {
 
 std::vector<Napi::ClassPropertyDescriptor<OperatorHandle>> OperatorHandle::Members() {
   return {InstanceMethod("apply", &OperatorHandle::Apply),
+          InstanceMethod("addLinear", &OperatorHandle::AddLinear),
           InstanceMethod("invalidate", &OperatorHandle::Invalidate),
           InstanceAccessor<&OperatorHandle::GetKeptBytes>("keptBytes")};
 }
@@ -38,6 +39,16 @@ Napi::Value OperatorHandle::Apply(const Napi::CallbackInfo& info) {
                   }
                   op->Apply(in.data(), out.data(), static_cast<int>(count), context, progress);
                 });
+  });
+}
+
+Napi::Value OperatorHandle::AddLinear(const Napi::CallbackInfo& info) {
+  return Guard(info.Env(), [&]() -> Napi::Value {
+    const size_t tangents = ToSize(info[0], "tangents");
+    if (tangents > 1 << 20)
+      throw Error(Code::kArgument, "Expected at most ", 1 << 20, " tangents.");
+    Get()->AddLinear({static_cast<int>(tangents), ExecutableHandle::From(info[1])});
+    return info.Env().Undefined();
   });
 }
 

@@ -16,6 +16,11 @@ namespace losscape {
 // Chunks (or rows) done and in all, within one Apply.
 using OperatorProgress = std::function<void(size_t done, size_t total)>;
 
+struct LinearProgram {
+  int tangents;
+  std::shared_ptr<Executable> executable;
+};
+
 class NativeOperator {
  public:
   NativeOperator(DType dtype, size_t storage) : dtype_(dtype), storage_(storage) {}
@@ -31,6 +36,9 @@ class NativeOperator {
   // overlap. Executor thread only. Throws Error{ERR_ABORTED} between chunks when cancelled.
   virtual void Apply(const void* in, void* out, int count, RunContext& context,
                      const OperatorProgress& progress = nullptr) = 0;
+  // A further program for several vectors at once, for products from now on. Any thread. Throws
+  // Error{ERR_ARGUMENT, ERR_SHAPE, ERR_DTYPE} when it does not fit.
+  virtual void AddLinear(LinearProgram linear);
   // Forgets kept tensors, so that the next product runs the primal part again.
   virtual void Invalidate() {}
   // Any thread.
@@ -39,11 +47,6 @@ class NativeOperator {
  private:
   DType dtype_;
   size_t storage_;
-};
-
-struct LinearProgram {
-  int tangents;
-  std::shared_ptr<Executable> executable;
 };
 
 struct LinearInput {

@@ -51,6 +51,14 @@ class SpecCheck {
     }
   }
 
+  void Further(const LinearProgram& linear) const {
+    if (linear.tangents < 2) {
+      throw Error(Code::kArgument, "Operator: expected a linear program for 2 tangents or more, ",
+                  "got one for ", linear.tangents, ".");
+    }
+    CheckLinear(linear, spec_.chunkInputs.size());
+  }
+
  private:
   void CheckPrimal(size_t chunks) const {
     if (!spec_.primal) return;
@@ -122,5 +130,9 @@ class SpecCheck {
 }  // namespace
 
 void CheckOperatorSpec(const OperatorSpec& spec) { SpecCheck(spec).Run(); }
+
+void CheckLinearProgram(const OperatorSpec& spec, const LinearProgram& linear) {
+  SpecCheck(spec).Further(linear);
+}
 
 }  // namespace losscape

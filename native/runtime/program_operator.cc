@@ -5,7 +5,11 @@
 // thread, which are added at the end.
 #include <algorithm>
 #include <atomic>
+#include <climits>
 #include <functional>
+#include <iterator>
+#include <map>
+#include <mutex>
 #include <utility>
 
 #include "native/runtime/error.h"
@@ -49,14 +53,23 @@ class ProgramOperator final : public NativeOperator {
       : NativeOperator(spec.dtype, spec.storage), spec_(std::move(spec)) {
     CheckOperatorSpec(spec_);
     PlanKept();
-    for (const LinearProgram& linear : spec_.linear) groups_.push_back(PlanGroup(linear));
+    for (const LinearProgram& linear : spec_.linear) {
+      groups_.emplace(linear.tangents, PlanGroup(linear));
+    }
     PlanGaps();
+  }
+
+  void AddLinear(LinearProgram linear) override {
+    CheckLinearProgram(spec_, linear);
+    const std::lock_guard<std::mutex> lock(mutex_);
+    further_.push_back(std::move(linear));
   }
 
   void Apply(const void* in, void* out, int count, RunContext& context,
              const OperatorProgress& progress) override {
     const T* x = static_cast<const T*>(in);
     T* y = static_cast<T*>(out);
+    TakeFurther();
     std::vector<const Group*> groups;
     for (size_t left = static_cast<size_t>(count); left > 0; left -= groups.back()->tangents) {
       groups.push_back(&Largest(left));
@@ -164,7 +177,7 @@ class ProgramOperator final : public NativeOperator {
     Ranges covered;
     for (size_t k = 0; k < spec_.linearOutputs.size(); ++k) {
       const size_t offset = spec_.linearOutputs[k];
-      covered.emplace_back(offset, offset + groups_[0].out.elements[k]);
+      covered.emplace_back(offset, offset + groups_.at(1).out.elements[k]);
     }
     std::sort(covered.begin(), covered.end());
     size_t end = 0;
@@ -185,10 +198,20 @@ class ProgramOperator final : public NativeOperator {
     for (const auto& gap : gaps_) std::fill(y + gap.first, y + gap.second, T{0});
   }
 
+  // Groups stay where they are: a product that is served inside another may bring further ones.
+  void TakeFurther() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    for (LinearProgram& linear : further_) {
+      if (groups_.count(linear.tangents) > 0) continue;
+      groups_.emplace(linear.tangents, PlanGroup(linear));
+      added_.push_back(std::move(linear.executable));
+    }
+    further_.clear();
+  }
+
   const Group& Largest(size_t vectors) const {
-    size_t best = 0;
-    while (best + 1 < groups_.size() && groups_[best + 1].tangents <= vectors) ++best;
-    return groups_[best];
+    return std::prev(groups_.upper_bound(static_cast<int>(std::min<size_t>(vectors, INT_MAX))))
+        ->second;
   }
 
   void ApplyGroup(Scratch& scratch, const Group& group, const T* x, T* y, RunContext& context,
@@ -354,13 +377,20 @@ class ProgramOperator final : public NativeOperator {
   size_t chunkBytes_ = 0;
   std::vector<std::shared_ptr<Allocation>> kept_;  // the first chunks, as many as there is room for
   std::atomic<size_t> keptBytes_{0};
-  uint64_t generation_ = 0;    // of what the kept tensors were made from
-  std::vector<Group> groups_;  // ascending tangents
+  uint64_t generation_ = 0;      // of what the kept tensors were made from
+  std::map<int, Group> groups_;  // by tangents
+  std::vector<std::shared_ptr<Executable>> added_;
+  std::mutex mutex_;
+  std::vector<LinearProgram> further_;  // not yet among the groups
   Ranges gaps_;
   std::unique_ptr<Scratch> idle_;
 };
 
 }  // namespace
+
+void NativeOperator::AddLinear(LinearProgram) {
+  throw Error(Code::kArgument, "Expected an operator of linear programs.");
+}
 
 std::unique_ptr<NativeOperator> MakeProgramOperator(OperatorSpec spec) {
   switch (spec.dtype) {

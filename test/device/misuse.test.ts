@@ -175,6 +175,33 @@ describe('the addon', () => {
     expect(() => lanczos.state()).toThrow(/disposed/)
   })
 
+  it('takes further linear programs only where they fit', async () => {
+    const { binding } = device
+    const operator = binding.createOperator(operatorSpec())
+    const pair = compileProgram(
+      device,
+      trace((v) => mul(v, v), [[2, STORAGE]]),
+    )
+    const codes = [
+      () => operator.addLinear(1, square()),
+      () => operator.addLinear(2, square()),
+      () => operator.addLinear(3, pair),
+      () => operator.addLinear(2 ** 40, pair),
+      () => operator.addLinear(2, {} as never),
+      () => binding.createDenseOperator(new Float64Array(16), 4, 'f32').addLinear(2, pair),
+    ].map((call) => {
+      try {
+        call()
+      } catch (error) {
+        return (error as LosscapeError).code
+      }
+    })
+    expect(codes).toEqual([
+      ...['ERR_ARGUMENT', undefined, 'ERR_SHAPE', 'ERR_ARGUMENT', 'ERR_ARGUMENT', 'ERR_ARGUMENT'],
+    ])
+    operator.dispose()
+  })
+
   it('answers every corrupted specification with a coded error or a result', async () => {
     const { binding } = device
     binding.setMemoryLimit(binding.memory().bytes + 2 ** 26)
