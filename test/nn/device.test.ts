@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { glyphs } from '../../lib/data/synthetic/glyphs.js'
 import { type Device, open } from '../../lib/device/device.js'
 import { compile } from '../../lib/device/executable.js'
 import { karatAttention } from '../../lib/nn/attention/karat.js'
@@ -10,6 +11,7 @@ import { swin } from '../../lib/nn/swin.js'
 import { vit } from '../../lib/nn/vit.js'
 import type { VitOptions } from '../../lib/nn/vit-config.js'
 import { trace } from '../../lib/program/index.js'
+import { train } from '../../lib/train/train.js'
 import { applyProgram, axpy, Curvature, gaussian, logits, relative, split } from './support.js'
 
 let device: Device
@@ -83,6 +85,27 @@ describe.each(MODELS)('%s', (_, model) => {
       expect(relative(actual, expected)).toBeLessThan(1e-10)
     }
   })
+})
+
+describe('training', () => {
+  it.each(['softmax', 'karat:G3B,r4', 'karat:G1U,r4,heads=softmax/G2/G1'])(
+    'learns with %s and stochastic depth, the same twice',
+    async (attention) => {
+      const set = await glyphs({ n: 320, seed: 1, noise: 8, inverted: 0 })
+      const model = vit({
+        ...{ input: [1, 16, 16], patch: 4, width: 24, depth: 2, heads: 3, classes: 10 },
+        ...{ dropPath: 0.1, attention },
+      })
+      const options = { optimizer: { kind: 'adam', lr: 5e-3 }, epochs: 12, batch: 32 } as const
+      const [first, again] = [
+        await train(device, model, set, options),
+        await train(device, model, set, options),
+      ]
+      const losses = first.metrics.map(({ loss }) => loss)
+      expect(losses[losses.length - 1]).toBeLessThan(0.8 * losses[0])
+      expect(again.params).toEqual(first.params)
+    },
+  )
 })
 
 describe('working memory of learnable attention', () => {

@@ -63,7 +63,8 @@ export interface KaratOptions {
   readonly share?: KaratShare
   /**
    * `variance` (default): a, b ~ N(0, 1 / (N G)) and W ~ N(0, 1 / (r N)), which gives Var Z = 1 and
-   * Var O = Var V for any scores. `smooth`: N(0, 1 / (N g⁴)) for harmonic g. `paper`: N(0, 1), and
+   * Var O = Var V for any scores. `smooth`: N(0, 1 / (N g⁴)) for harmonic or degree g; as
+   * `variance` for bases without frequencies. `paper`: N(0, 1), and
    * W ~ U(±1/√r).
    */
   readonly init?: KaratInit

@@ -80,10 +80,11 @@ function functions(setting: KaratSetting, shape: FunctionShape): Parameter[] {
   const unit = 1 / Math.sqrt(inputs * outputs)
   if (!isSeparable(basis)) return edgeTensors(basis, init, shape, unit)
   const J = basis.kind === 'fourier' ? basis.harmonics : karatFeatureCount(basis)
+  const hasFrequencies = basis.kind === 'fourier' || basis.kind === 'chebyshev'
   const coefficient: Initializer =
     init === 'paper'
       ? { kind: 'normal', std: 1 }
-      : init === 'smooth'
+      : init === 'smooth' && hasFrequencies
         ? { kind: 'normal', std: unit, decay: 2 }
         : { kind: 'normal', std: unit / Math.sqrt(J) }
   const names = basis.kind === 'fourier' ? ['a', 'b'] : ['c']
