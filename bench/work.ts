@@ -53,3 +53,39 @@ function pairs(sizes: readonly number[]): [number, number][] {
 function sum(values: readonly number[]): number {
   return values.reduce((total, x) => total + x, 0)
 }
+
+/**
+ * Products of softmax attention per pair of a query and a key, recomputing scores: forward Q Kᵀ and
+ * P V; gradient also dO Vᵀ, dQ, dK and dV; tangents of the gradient with scores, dO Vᵀ and the
+ * tangents of the result.
+ */
+export function attentionFlops(pairs: number, width: number) {
+  const product = 2 * pairs * width
+  return { forward: 2 * product, backward: 5 * product, hessianProduct: 17 * product }
+}
+
+/**
+ * Products of learnable attention with 2 G features and r latents per pair of a query and a key,
+ * recomputing scores; what is linear in the tokens is left out.
+ */
+export function karatFlops(
+  pairs: number,
+  { width, G, r }: { width: number; G: number; r: number },
+) {
+  const score = 2 * pairs * width
+  const latent = 2 * pairs * 2 * G * r
+  return { gradient: 4 * score + 3 * latent, hessianProduct: 10 * score + 7 * latent }
+}
+
+/** Weight products of a vision transformer's forward pass; its gradient takes three times that. */
+export function transformerFlops(
+  size: { width: number; depth: number; patch: number; input: readonly number[]; classes: number },
+  batch: number,
+): number {
+  const { width, depth, patch, input, classes } = size
+  const [channels, height, columns] = input
+  const patches = (height / patch) * (columns / patch)
+  const block = 12 * width * width * (patches + 1)
+  const ends = width * (channels * patch * patch * patches + classes)
+  return 2 * batch * (depth * block + ends)
+}

@@ -1,4 +1,4 @@
-import { type DataSet, data } from '../../lib/index.js'
+import { type DataSet, data, type Model, type TrainOptions } from '../../lib/index.js'
 import { resolvePlan } from '../../lib/train/options.js'
 import { TrainSession } from '../../lib/train/session.js'
 import { MLP784, mlp, openDevice } from '../inputs.js'
@@ -13,17 +13,21 @@ async function trainingSet({ dataRoot }: BenchContext): Promise<DataSet> {
   return data.fromArrays(pixels, labels, { shape: [28, 28], classes: 10 })
 }
 
-/** One epoch after another on data that lies on the device, shuffling included. */
-async function epochs(context: BenchContext): Promise<Prepared> {
+interface Training {
+  model: Model
+  set: DataSet
+  optimizer: TrainOptions['optimizer']
+  batch: number
+  /** Steps of one measured run. Default an epoch. */
+  steps?: number
+  flops: number
+}
+
+/** Steps one after another on data that lies on the device, shuffling included. */
+export async function training(context: BenchContext, options: Training): Promise<Prepared> {
+  const { model, set, optimizer, batch, flops } = options
   const device = await openDevice(context)
-  const model = mlp(MLP784)
-  const set = await trainingSet(context)
-  const plan = resolvePlan(model, set, {
-    optimizer: { kind: 'sgd', lr: 0.05, momentum: 0.9 },
-    epochs: 1000,
-    batch: 128,
-    seed: 1,
-  })
+  const plan = resolvePlan(model, set, { optimizer, epochs: 1000, batch, seed: 1 })
   const session = new TrainSession(device, model, set, {
     loss: plan.loss,
     optimizer: plan.optimizer,
@@ -33,22 +37,34 @@ async function epochs(context: BenchContext): Promise<Prepared> {
     params: model.init(1),
     moments: [],
   })
+  const count = options.steps ?? plan.order.stepsPerEpoch
   let from = 0
   return {
     async run() {
-      const to = from + plan.order.stepsPerEpoch
-      const learningRates = new Float64Array(to - from).fill(0.05)
+      const to = from + count
+      const learningRates = new Float64Array(count).fill(plan.optimizer.lr)
       const steps = { from, to, ...plan.order.rows(from, to), learningRates }
       const { diverged, done } = await session.run(steps, undefined, undefined)
-      if (diverged || done !== to - from) throw new Error(`Training stopped after ${done} steps.`)
+      if (diverged || done !== count) throw new Error(`Training stopped after ${done} steps.`)
       from = to
     },
-    limit: await gemmFloor(context.rates, gradientFlops(MLP784, set.size)),
+    limit: await gemmFloor(context.rates, flops),
     dispose() {
       session.dispose()
       device.dispose()
     },
   }
+}
+
+async function epochs(context: BenchContext): Promise<Prepared> {
+  const set = await trainingSet(context)
+  return training(context, {
+    model: mlp(MLP784),
+    set,
+    optimizer: { kind: 'sgd', lr: 0.05, momentum: 0.9 },
+    batch: 128,
+    flops: gradientFlops(MLP784, set.size),
+  })
 }
 
 export const TRAIN: BenchCase[] = [

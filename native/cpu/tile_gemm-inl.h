@@ -47,10 +47,10 @@ HWY_NOINLINE void TileMicro(D d, int64_t k, const TileOperands<T>& o, bool accum
   using V = hn::Vec<D>;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   V sum[kRows][kVectors];
+  HWY_UNROLL(16)
   for (int i = 0; i < kRows; ++i) {
-    for (int v = 0; v < kVectors; ++v) {
-      sum[i][v] = accumulate ? hn::LoadU(d, o.y + i * o.ldy + v * lanes) : hn::Zero(d);
-    }
+    HWY_UNROLL(16)
+    for (int v = 0; v < kVectors; ++v) sum[i][v] = hn::Zero(d);
   }
   const int64_t ai = o.ai;
   const int64_t ap = o.ap;
@@ -59,16 +59,34 @@ HWY_NOINLINE void TileMicro(D d, int64_t k, const TileOperands<T>& o, bool accum
   const T* HWY_RESTRICT b = o.b;
   for (int64_t p = 0; p < k; ++p) {
     V row[kVectors];
+    HWY_UNROLL(16)
     for (int v = 0; v < kVectors; ++v) row[v] = hn::LoadU(d, b + v * lanes);
+    HWY_UNROLL(16)
     for (int i = 0; i < kRows; ++i) {
       const V element = hn::Set(d, a[i * ai]);
+      HWY_UNROLL(16)
       for (int v = 0; v < kVectors; ++v) sum[i][v] = hn::MulAdd(element, row[v], sum[i][v]);
     }
     a += ap;
     b += ldb;
   }
+  T* HWY_RESTRICT y = o.y;
+  const int64_t ldy = o.ldy;
+  if (accumulate) {
+    HWY_UNROLL(16)
+    for (int i = 0; i < kRows; ++i) {
+      HWY_UNROLL(16)
+      for (int v = 0; v < kVectors; ++v) {
+        T* at = y + i * ldy + v * lanes;
+        hn::StoreU(hn::Add(hn::LoadU(d, at), sum[i][v]), d, at);
+      }
+    }
+    return;
+  }
+  HWY_UNROLL(16)
   for (int i = 0; i < kRows; ++i) {
-    for (int v = 0; v < kVectors; ++v) hn::StoreU(sum[i][v], d, o.y + i * o.ldy + v * lanes);
+    HWY_UNROLL(16)
+    for (int v = 0; v < kVectors; ++v) hn::StoreU(sum[i][v], d, y + i * ldy + v * lanes);
   }
 }
 
