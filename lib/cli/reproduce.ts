@@ -21,10 +21,13 @@ export function command(): Command {
         'Writes results.json, a report with pictures and the finished parts; what an interrupt ' +
         'left unfinished is taken up by the same command.',
     )
-    .argument('<name>', "the paper: 'hessian' (Sagun et al. 2017)")
-    .option('--full', 'more and larger networks, some minutes a seed', false)
+    .argument(
+      '<name>',
+      "the paper: 'hessian' (Sagun et al. 2017) or 'karat' (learnable attention, Maity et al. 2025)",
+    )
+    .option('--full', 'more and larger networks: minutes a seed (hessian), hours (karat)', false)
     .option('--seeds <n>', 'seeds 0 .. n-1', integer(1), 3)
-    .option('--data <spec>', 'adds the experiments on real data, mnist:DIR')
+    .option('--data <spec>', 'hessian: adds real data, mnist:DIR; karat: these images, cifar10:DIR')
     .option('--out <folder>', 'default: reproduce/NAME, with --full reproduce/NAME-full')
     .option('--device <name>', "'cpu', 'cuda:0' or 'auto'", 'auto')
     .option('--threads <n>', 'threads (default: what the machine offers)', integer(1))
@@ -35,7 +38,9 @@ export function command(): Command {
 Examples:
   losscape reproduce hessian
   losscape reproduce hessian --seeds 5 --out results/hessian
-  losscape reproduce hessian --full --data mnist:DIR`,
+  losscape reproduce hessian --full --data mnist:DIR
+  losscape reproduce karat
+  losscape reproduce karat --data cifar10:DIR --seeds 3`,
     )
     .action((name: string, flags: ReproduceFlags) =>
       runSession(flags, (session) => run(name, flags, session)),

@@ -47,7 +47,7 @@ describe('attentionMatrices()', () => {
       if (attention === 'softmax') {
         for (let row = 0; row < 4 * N; row++) {
           const weights = second.weights.subarray(row * N, (row + 1) * N)
-          const scores = second.scores.subarray(row * N, (row + 1) * N)
+          const scores = Float64Array.from(second.scores.subarray(row * N, (row + 1) * N))
           const sum = scores.reduce((total, x) => total + Math.exp(x), 0)
           for (let j = 0; j < N; j++) expect(weights[j]).toBeCloseTo(Math.exp(scores[j]) / sum, 12)
         }
