@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest'
 import {
   attend,
   attendWeights,
+  attentionScores,
   attentionWeights,
   blockAttention,
 } from '../../lib/nn/attention/attend.js'
@@ -563,6 +564,41 @@ describe('bad input of learnable attention', () => {
   ])('heads %j', (bad, message) => {
     expect(codeOf(() => blockAttention(bad as never, 3))).toMatch(message)
   })
+})
+
+describe('arguments of the wrong kind', () => {
+  const inTrace = (f: (q: Tensor) => unknown): unknown =>
+    trace(
+      (q) => {
+        f(q)
+        return q
+      },
+      [SHAPE],
+    )
+  it.each<[string, (q: Tensor) => unknown]>([
+    ['karatAttention', () => karatAttention(null as never, null as never, null as never, {})],
+    ['karatAttention, v', (q) => karatAttention(q, q, 3 as never, allOf(q), { G: 1, r: 1 })],
+    ['karatAttention, parameters', (q) => karatAttention(q, q, q, null as never)],
+    ['karatAttention, layout', (q) => karatAttention(q, q, q, {}, { layout: 'nbhd' as never })],
+    ['karatAttention, scale', (q) => karatAttention(q, q, q, {}, { scale: Number.NaN })],
+    ['karatAttention, option', (q) => karatAttention(q, q, q, {}, { heads: [] } as never)],
+    ['karatWeights', (q) => karatWeights(q, [1] as never, {})],
+    ['attentionWeights', (q) => attentionWeights(q, undefined as never)],
+    ['attentionScores', (q) => attentionScores(q, ops.reshape(q, [-1]))],
+    ['karatParameters', () => karatParameters({}, undefined as never)],
+    ['karatParameters, tokens', () => karatParameters({}, { heads: 1, tokens: 0 })],
+    ['karatActivationFlops', () => karatActivationFlops(undefined as never)],
+    ['karatParameterCount', () => karatParameterCount({ G: 1 } as never)],
+  ])('%s', (_, f) => {
+    expect(() => inTrace(f)).toThrowError(
+      expect.objectContaining({ code: expect.stringMatching(/^ERR_(ARGUMENT|SHAPE)$/) }),
+    )
+  })
+
+  function allOf(q: Tensor): TensorMap {
+    const list = karatParameters({ G: 1, r: 1 }, { heads: q.shape[1], tokens: q.shape[2] })
+    return Object.fromEntries(list.map(({ name, shape }) => [name, ops.constant(0, { shape })]))
+  }
 })
 
 describe('cost', () => {

@@ -5,7 +5,7 @@ import type { Tensor } from '../../program/tensor.js'
 import type { Parameter } from '../init.js'
 import type { TensorMap } from '../model.js'
 import { type HeadGroup, headGroups } from './groups.js'
-import { karatAttention, karatWeights, type ScoreOptions } from './karat.js'
+import { karatAttention, karatWeights, requireTensors, type ScoreOptions } from './karat.js'
 import type { KaratOptions, KaratSetting } from './options.js'
 import { karatParameters } from './parameters.js'
 
@@ -108,6 +108,13 @@ export function attentionScores(
   k: Tensor,
   { scale, bias, layout = 'bhnd' }: ScoreOptions = {},
 ): Tensor {
+  requireTensors('attentionScores()', { q, k })
+  if (q.rank !== 4 || k.rank !== 4 || q.shape[3] !== k.shape[3]) {
+    throw new LosscapeError(
+      'ERR_SHAPE',
+      `attentionScores() expected q and k of shape [B, H, N, D], got [${q.shape}] and [${k.shape}].`,
+    )
+  }
   const heads = (x: Tensor): Tensor => (layout === 'bhnd' ? x : ops.transpose(x, [0, 2, 1, 3]))
   const product = ops.matmul(heads(q), heads(k), { transB: true })
   const scores = ops.mul(product, scale ?? 1 / Math.sqrt(q.shape[3]))

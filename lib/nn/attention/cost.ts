@@ -1,4 +1,5 @@
-import { LosscapeError } from '../../errors.js'
+import { argumentError } from '../../arguments.js'
+import { requireOptions } from '../../options.js'
 
 /** What {@link karatActivationFlops} counts for. */
 export interface KaratSize {
@@ -20,8 +21,8 @@ export interface KaratSize {
  *
  * @throws ERR_ARGUMENT unless all are positive integers
  */
-export function karatActivationFlops({ G, r, heads, tokens, depth }: KaratSize): number {
-  requireCounts({ G, r, heads, tokens, depth })
+export function karatActivationFlops(size: KaratSize): number {
+  const { G, r, heads, tokens, depth } = checked('karatActivationFlops()', size)
   return (3 * G + 1) * tokens ** 2 * r * heads * depth
 }
 
@@ -32,21 +33,23 @@ export function karatActivationFlops({ G, r, heads, tokens, depth }: KaratSize):
  * @throws ERR_ARGUMENT unless all are positive integers
  */
 export function karatParameterCount(
-  { G, r, heads, tokens, depth }: KaratSize,
+  size: KaratSize,
   options: { readonly edgeScales?: boolean; readonly universal?: boolean } = {},
 ): number {
-  requireCounts({ G, r, heads, tokens, depth })
+  const { G, r, heads, tokens, depth } = checked('karatParameterCount()', size)
+  requireOptions('karatParameterCount()', options, ['edgeScales', 'universal'])
   const perEdge = 2 * G + (options.edgeScales ? 3 : 1)
   return perEdge * tokens * r * heads * (options.universal ? 1 : depth)
 }
 
-function requireCounts(sizes: object): void {
-  for (const [name, value] of Object.entries(sizes)) {
+function checked(where: string, size: KaratSize): KaratSize {
+  const names = ['G', 'r', 'heads', 'tokens', 'depth'] as const
+  requireOptions(where, size, names)
+  for (const name of names) {
+    const value = size[name]
     if (!Number.isSafeInteger(value) || value < 1) {
-      throw new LosscapeError(
-        'ERR_ARGUMENT',
-        `Expected ${name} to be a positive integer, got ${String(value)}.`,
-      )
+      throw argumentError(where, name, 'a positive integer', value)
     }
   }
+  return size
 }

@@ -1,10 +1,11 @@
+import { argumentError } from '../../arguments.js'
 import { LosscapeError } from '../../errors.js'
 import * as ops from '../../ops/index.js'
 import { karatEdges } from '../../ops/karat_edges.js'
 import { karatLatent } from '../../ops/karat_latent.js'
 import { simplexProject } from '../../ops/simplex.js'
 import { sameShape } from '../../program/shape.js'
-import type { Tensor } from '../../program/tensor.js'
+import { Tensor } from '../../program/tensor.js'
 import type { TensorMap } from '../model.js'
 import { isSeparable, type KaratOptions, type KaratSetting, karatSetting } from './options.js'
 import { edgeParts, karatParameters } from './parameters.js'
@@ -87,6 +88,13 @@ class KaratRun {
     { scale, keyMask, bias, layout = 'bhnd' }: ScoreOptions,
   ) {
     this.layout = layout
+    requireTensors('karat attention', { q, k })
+    if (layout !== 'bhnd' && layout !== 'bnhd') {
+      throw argumentError('karat attention', 'layout', "'bhnd' or 'bnhd'", layout)
+    }
+    if (typeof p !== 'object' || p === null) {
+      throw argumentError('karat attention', 'parameters', 'tensors by their names', p)
+    }
     const sound = q.rank === 4 && sameShape(q.shape, k.shape)
     if (!sound) {
       throw new LosscapeError(
@@ -99,6 +107,9 @@ class KaratRun {
     this.tokens = q.shape[layout === 'bhnd' ? 2 : 1]
     this.latents = setting.order === 'full' ? this.tokens : setting.r
     this.scale = scale ?? 1 / Math.sqrt(q.shape[3])
+    if (!Number.isFinite(this.scale) || this.scale === 0) {
+      throw argumentError('karat attention', 'scale', 'a finite number other than 0', scale)
+    }
     this.keyMask = keyMask
     this.q = q
     this.k = k
@@ -129,6 +140,7 @@ class KaratRun {
   }
 
   requireValues(v: Tensor): void {
+    requireTensors('karat attention', { v })
     if (v.rank === 4 && sameShape(v.shape.slice(0, 3), this.q.shape.slice(0, 3))) return
     throw new LosscapeError(
       'ERR_SHAPE',
@@ -298,6 +310,13 @@ class KaratRun {
       return ops.transpose(m, [3, 0, 2, 1, 4])
     })
     return ops.concat(parts, 2)
+  }
+}
+
+/** @throws ERR_ARGUMENT naming what is no traced tensor */
+export function requireTensors(where: string, values: Readonly<Record<string, unknown>>): void {
+  for (const [name, value] of Object.entries(values)) {
+    if (!(value instanceof Tensor)) throw argumentError(where, name, 'a traced tensor', value)
   }
 }
 

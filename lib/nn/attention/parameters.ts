@@ -1,6 +1,7 @@
-import { LosscapeError } from '../../errors.js'
+import { argumentError } from '../../arguments.js'
 import { karatFeatureCount } from '../../ops/karat-bases.js'
 import type { EdgeBasis } from '../../ops/karat-edges-functions.js'
+import { requireOptions } from '../../options.js'
 import type { Initializer, Parameter } from '../init.js'
 import {
   isSeparable,
@@ -31,14 +32,13 @@ import {
  */
 export function karatParameters(
   options: Omit<KaratOptions, 'heads'>,
-  { heads, tokens, prefix = '' }: { heads: number; tokens: number; prefix?: string },
+  sizes: { readonly heads: number; readonly tokens: number; readonly prefix?: string },
 ): Parameter[] {
+  requireOptions('karatParameters()', sizes, ['heads', 'tokens', 'prefix'])
+  const { heads, tokens, prefix = '' } = sizes
   for (const [name, value] of Object.entries({ heads, tokens })) {
     if (!Number.isSafeInteger(value) || value < 1) {
-      throw new LosscapeError(
-        'ERR_ARGUMENT',
-        `karat attention expected ${name} to be a positive integer, got ${value}.`,
-      )
+      throw argumentError('karatParameters()', name, 'a positive integer', value)
     }
   }
   const setting = karatSetting(options)
