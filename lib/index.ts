@@ -63,6 +63,13 @@ export {
 } from './nn/attention/cost.js'
 export { karatAttention, karatWeights, type ScoreOptions } from './nn/attention/karat.js'
 export { karatParameters } from './nn/attention/parameters.js'
+export { type AttentionAnatomy, attentionAnatomy } from './nn/attention/anatomy.js'
+export type { BlockMatrices, HeadFactors } from './train/attention-reader.js'
+export {
+  type AttentionTransferOptions,
+  attentionStudent,
+  attentionTransferSet,
+} from './train/attention-transfer.js'
 
 // Training, evaluation, prediction, run folders.
 export {
@@ -78,6 +85,7 @@ export {
   evaluate,
   loadCheckpoint,
   loadModel,
+  loadStart,
   loadTimm,
   type MetricsRow,
   type OptimizerSpec,
@@ -215,8 +223,20 @@ export {
 } from './curvature/spectral-error.js'
 export { type TridiagonalEigen, tridiagonalEigen } from './curvature/tridiagonal.js'
 
-// Analyses of spectra, and of the loss between solutions.
+// Analyses of spectra, of the loss between and around solutions, and of attention.
 export {
+  type AttentionCost,
+  type AttentionCostOptions,
+  type AttentionMap,
+  type AttentionMapOptions,
+  type AttentionMatricesOptions,
+  type AttentionSpectrum,
+  type AttentionSpectrumOptions,
+  attentionCost,
+  attentionCounts,
+  attentionMaps,
+  attentionMatrices,
+  attentionSpectrum,
   countOutliers,
   type Decomposition,
   type DecompositionGap,
@@ -224,13 +244,21 @@ export {
   decompositionGap,
   type GradientOverlap,
   gradientOverlap,
+  type HeadHistograms,
+  type Histogram,
+  type HistogramOptions,
   type HostMatrix,
+  headHistograms,
+  histogram,
   type LineOptions,
   type LinePath,
+  type LogValues,
   type LossSurface,
   linePath,
   lossSurface,
   lowRankSingularValues,
+  type NamedHistogram,
+  type NamedParameters,
   type OutlierCount,
   type OutlierOptions,
   type OutlierRule,
@@ -247,6 +275,7 @@ export {
   singularValues,
   subspaceOverlap,
   surfaceRoughness,
+  weightHistograms,
 } from './analysis/index.js'
 
 // Programs: operations on traced tensors, tracing, transforms.

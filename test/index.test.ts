@@ -14,6 +14,7 @@ it('exports what is documented, and nothing by accident', () => {
         'openRun',
         'saveModel',
         'loadModel',
+        'loadStart',
         'loadTimm',
         'saveCheckpoint',
         'loadCheckpoint',
@@ -37,6 +38,9 @@ it('exports what is documented, and nothing by accident', () => {
       ...['countOutliers', 'linePath', 'subspaceOverlap', 'gradientOverlap', 'decompositionGap'],
       ...['pcaPlane', 'lossSurface', 'surfaceRoughness'],
       ...['singularValues', 'lowRankSingularValues'],
+      ...['attentionAnatomy', 'attentionMatrices', 'attentionSpectrum', 'attentionMaps'],
+      ...['attentionCost', 'attentionCounts', 'histogram', 'weightHistograms', 'headHistograms'],
+      ...['attentionStudent', 'attentionTransferSet'],
       // programs
       ...['ops', 'trace', 'verify', 'formatProgram', 'simplify', 'evaluateReference'],
       ...['grad', 'valueAndGrad', 'jvp', 'linearize', 'vjp', 'hessianVectorProduct', 'vmap'],

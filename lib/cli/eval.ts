@@ -1,6 +1,7 @@
 import { Command, Option } from 'commander'
 import { evaluate } from '../train/evaluate.js'
 import { openRun } from '../train/run-folder.js'
+import { loadModel } from '../train/weights.js'
 import { EXIT } from './exit.js'
 import { type ComputeOptions, integer, openDevice, withComputeOptions } from './options.js'
 import { loadParameters, loadRunData, runLoss } from './run-data.js'
@@ -11,6 +12,7 @@ interface EvalFlags extends OutputOptions, ComputeOptions {
   split: 'train' | 'test'
   samples?: number
   batch?: number
+  ema?: boolean
 }
 
 /** `losscape eval RUN` */
@@ -21,6 +23,7 @@ export function command(): Command {
     .option('--data <spec>', "data set, in the run's normalization (default: the run's)")
     .addOption(new Option('--split <split>', 'part').choices(['train', 'test']).default('test'))
     .option('--samples <n>', 'only the first N samples', integer(1))
+    .option('--ema', 'the averaged weights of a run with --ema')
     .option('--batch <n>', 'samples per chunk; the mean is exact for any', integer(1))
   return withOutputOptions(withComputeOptions(base))
     .addHelpText(
@@ -40,7 +43,9 @@ async function evalRun(folder: string, flags: EvalFlags, session: Session): Prom
   const { split, samples, batch, dtype } = flags
   const { signal } = session
   const run = await openRun(folder)
-  const params = await loadParameters(run)
+  const params = flags.ema
+    ? await loadModel(run.file('ema.safetensors'), run.model)
+    : await loadParameters(run)
   const set = await loadRunData(run, { spec: flags.data, split, samples, signal })
   const device = await openDevice(flags)
   try {

@@ -6,6 +6,7 @@ import {
   type Split,
   subset,
   withNormalization,
+  withSize,
 } from '../data/index.js'
 import { LosscapeError } from '../errors.js'
 import type { FloatVector } from '../nn/layout.js'
@@ -19,6 +20,18 @@ export interface RunData {
   readonly spec: string
   readonly limit?: number
   readonly labelNoise?: number
+  /** Height and width that the model sees, and how evaluation gets there. */
+  readonly size?: number
+  readonly cropRatio?: number
+  readonly interpolation?: 'bilinear' | 'bicubic'
+}
+
+/** Images in the size that the model sees. */
+export function sized(
+  set: DataSet,
+  { size, cropRatio, interpolation }: Pick<RunData, 'size' | 'cropRatio' | 'interpolation'>,
+): DataSet {
+  return size === undefined ? set : withSize(set, size, { cropRatio, interpolation })
 }
 
 export interface RunDataRequest {
@@ -49,10 +62,8 @@ export async function loadRunData(run: RunFolder, request: RunDataRequest): Prom
   const noise = own ? (recorded.labelNoise ?? 0) : 0
   // Which labels are noisy depends on the whole set, so the first samples are taken after it.
   const early = noise > 0 ? limit : least(limit, samples)
-  const set = withNormalization(
-    await load(spec, { split, limit: early, signal }),
-    recorded.normalization,
-  )
+  const stored = await load(spec, { split, limit: early, signal })
+  const set = sized(withNormalization(stored, recorded.normalization), recorded)
   if (noise === 0) return set
   const noisy = labelNoise(set, noise, run.config.seed)
   return samples === undefined ? noisy : subset(noisy, { limit: samples })

@@ -1,13 +1,16 @@
 import { type Command, InvalidArgumentError, Option } from 'commander'
+import type { AugmentOptions } from '../data/augment/options.js'
+import type { DataSet } from '../data/dataset.js'
 import type { LossSpec } from '../nn/loss.js'
 import { ACTIVATIONS, type Activation, type MlpInit, type MlpOptions } from '../nn/mlp.js'
 import type { OptimizerSpec } from '../train/optimizer.js'
 import type { ScheduleSpec } from '../train/schedule.js'
 import { type ComputeOptions, integer, number, withComputeOptions } from './options.js'
+import { type RecipeFlags, withRecipe, withRecipeOptions } from './recipe-options.js'
 import type { OutputOptions } from './session.js'
 
 /** What `losscape train` takes, as commander hands it over. */
-export interface TrainFlags extends OutputOptions, ComputeOptions {
+export interface TrainFlags extends OutputOptions, ComputeOptions, RecipeFlags {
   out: string
   model?: string
   /** Widths of hidden layers, in place of `model`: the data decide the rest. */
@@ -114,7 +117,7 @@ export function withTrainOptions(command: Command): Command {
     )
     .option('--resume', 'go on with the run in the folder where it was interrupted')
     .option('--overwrite', 'replace the run in the folder')
-  return withComputeOptions(command)
+  return withComputeOptions(withRecipeOptions(command))
 }
 
 function choice(flags: string, what: string, values: string[], preset: string): Option {
@@ -129,11 +132,24 @@ export interface TrainRecipe {
   readonly epochs: number
   readonly batch?: number
   readonly clipNorm?: number
+  readonly labelSmoothing?: number
+  readonly augment?: AugmentOptions
+  readonly mixup?: number
+  readonly cutmix?: number
+  readonly ema?: number
   readonly precision: 'f32' | 'f64'
 }
 
 /** The flags as options of train(). */
-export function recipe(flags: TrainFlags): TrainRecipe {
+export function recipe(
+  flags: TrainFlags,
+  explicit: ReadonlySet<string>,
+  set: DataSet,
+): TrainRecipe {
+  return withRecipe(plainRecipe(flags), flags, explicit, set)
+}
+
+function plainRecipe(flags: TrainFlags): TrainRecipe {
   const { epochs, batch, clip } = flags
   return {
     ...(flags.loss !== undefined && { loss: flags.loss as LossSpec }),

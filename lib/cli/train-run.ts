@@ -1,18 +1,22 @@
 import { readdir, readFile, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { type DataSet, labelNoise, load } from '../data/index.js'
+import { type DataSet, labelNoise, load, sampleShape } from '../data/index.js'
 import type { Device } from '../device/device.js'
 import { LosscapeError } from '../errors.js'
 import { writeFileAtomic } from '../files/atomic.js'
+import type { FloatVector } from '../nn/layout.js'
 import type { Model } from '../nn/model.js'
 import { parseModel } from '../nn/parse.js'
 import type { MetricsRow } from '../train/metrics.js'
 import { resolvePlan } from '../train/options.js'
 import { createRun, openRun, type RunConfig, type RunFolder } from '../train/run-folder.js'
+import { loadStart } from '../train/start.js'
 import { train } from '../train/train.js'
+import { saveModel } from '../train/weights.js'
 import { shellWord } from './options.js'
+import { recordedSize } from './recipe-options.js'
 import { requireSameFlags } from './resume-flags.js'
-import { loadRunData, type RunData } from './run-data.js'
+import { loadRunData, type RunData, sized } from './run-data.js'
 import type { Session } from './session.js'
 import { modelOptions, recipe, type TrainFlags, type TrainRecipe } from './train-options.js'
 
@@ -27,8 +31,21 @@ export interface PreparedTraining {
   readonly threads: number | undefined
   /** Steps between parameters that are kept. */
   readonly keep: number | undefined
+  readonly workers: number | undefined
+  /** Where the start vector comes from, when not from the seed. */
+  readonly initFrom: InitFrom | undefined
+  /** Flags of which the recipe shows only the effect. */
+  readonly given: GivenFlags
   /** The run to go on with. */
   readonly run: RunFolder | null
+}
+
+type GivenFlags = Pick<TrainFlags, 'freeze' | 'lrFactor'> & { readonly recipe?: string }
+
+/** `--init-from` and `--init-skip` */
+interface InitFrom {
+  readonly path: string
+  readonly skip?: string
 }
 
 /** What `losscape train --json` prints, and `result.json` holds. */
@@ -41,6 +58,8 @@ export interface TrainOutcome {
   lastFiniteLoss: number | null
   train: { loss: number | null; accuracy: number | null } | null
   test: { loss: number | null; accuracy: number | null } | null
+  /** The test split under the averaged weights, with --ema. */
+  ema?: { loss: number | null; accuracy: number | null } | null
   time_ms: number
   device: string
 }
@@ -60,7 +79,14 @@ export async function prepareTraining(
   if (flags.resume && (await exists(join(flags.out, 'config.json')))) {
     const run = await openRun(flags.out)
     requireSameFlags(run, flags, explicit)
-    const { threads, test: tested, keepCheckpoints, ...recorded } = run.config.training
+    const {
+      threads,
+      test: tested,
+      keepCheckpoints,
+      initFrom,
+      given,
+      ...recorded
+    } = run.config.training
     const set = await loadRunData(run, { split: 'train', signal })
     if (flags.threads !== undefined && flags.threads !== threads) {
       session.note(`Started with ${threads} threads: ${flags.threads} may change the last digits.`)
@@ -74,6 +100,9 @@ export async function prepareTraining(
       data: run.config.data as RunConfig['data'] & RunData,
       threads: flags.threads ?? (threads as number | undefined),
       keep: keepCheckpoints as number | undefined,
+      workers: flags.workers,
+      initFrom: initFrom as InitFrom | undefined,
+      given: given as GivenFlags,
       run,
     }
   }
@@ -86,14 +115,17 @@ export async function prepareTraining(
     )
   }
   const { limit, seed, labelNoise: noise, data: spec, normalization } = flags
-  const clean = await load(spec, { split: 'train', limit, normalization, signal })
+  const size = recordedSize(flags)
+  const stored = await load(spec, { split: 'train', limit, normalization, signal })
+  const clean = sized(stored, size)
   const set = noise > 0 ? labelNoise(clean, noise, seed) : clean
-  const test = flags.test ? await testSplit(spec, clean, session) : null
+  const loaded = flags.test ? await testSplit(spec, clean, session) : null
+  const test = loaded && sized(loaded, size)
   return {
     model: modelFor(flags, set),
     set,
     test,
-    recipe: recipe(flags),
+    recipe: recipe(flags, explicit, set),
     seed,
     data: {
       spec,
@@ -103,16 +135,35 @@ export async function prepareTraining(
       normalization: set.normalization,
       ...(limit !== undefined && { limit }),
       ...(noise > 0 && { labelNoise: noise }),
+      ...size,
     },
     threads: flags.threads,
     keep: flags.keepCheckpoints,
+    workers: flags.workers,
+    initFrom: initFrom(flags),
+    given: givenFlags(flags),
     run: null,
   }
 }
 
+function givenFlags({ recipe: name, freeze, lrFactor }: TrainFlags): GivenFlags {
+  return {
+    ...(name !== 'none' && { recipe: name }),
+    ...(freeze && { freeze }),
+    ...(lrFactor && { lrFactor }),
+  }
+}
+
+function initFrom({ initFrom: path, initSkip: skip }: TrainFlags): InitFrom | undefined {
+  if (path !== undefined) return { path, ...(skip !== undefined && { skip }) }
+  if (skip === undefined) return undefined
+  throw new LosscapeError('ERR_ARGUMENT', '--init-skip goes with --init-from.')
+}
+
 /** Builds the model; says which widths would fit the data when these do not. */
 function modelFor(flags: TrainFlags, set: DataSet): Model {
-  const inputs = set.inputs.length / set.size
+  const shape = sampleShape(set)
+  const inputs = shape.reduce((product, d) => product * d, 1)
   const outputs = set.classes ?? set.targets.length / set.size
   const text = flags.model ?? `mlp:${[inputs, ...(flags.hidden ?? []), outputs].join('-')}`
   const widths = /^mlp:([\d-]+)$/.exec(text)?.[1].split('-')
@@ -124,13 +175,13 @@ function modelFor(flags: TrainFlags, set: DataSet): Model {
       const fitting = `mlp:${[inputs, ...widths.slice(1, -1), outputs].join('-')}`
       throw new LosscapeError(
         'ERR_SHAPE',
-        `'${text}' does not fit '${set.name}': its samples [${set.shape}] have ${inputs} ` +
+        `'${text}' does not fit '${set.name}': its samples [${shape}] have ${inputs} ` +
           `elements and ${outputs} ${set.classes === null ? 'target values' : 'classes'}. ` +
           `Use --model ${fitting}.`,
       )
     }
   }
-  return parseModel(text, { input: set.shape, classes: outputs, options: modelOptions(flags) })
+  return parseModel(text, { input: shape, classes: outputs, options: modelOptions(flags) })
 }
 
 async function testSplit(
@@ -171,7 +222,7 @@ export async function trainPrepared(
   { out, overwrite = false }: RunTarget,
   session: Session,
 ): Promise<TrainOutcome> {
-  const { model, set, test, recipe, seed, keep } = prepared
+  const { model, set, test, recipe, seed, keep, workers, initFrom } = prepared
   const begin = performance.now()
   const finished = prepared.run && (await readOutcome(prepared.run))
   if (finished) {
@@ -180,15 +231,16 @@ export async function trainPrepared(
   }
   // What does not fit is told before there is a folder.
   resolvePlan(model, set, { ...recipe, seed, test: test ?? undefined })
+  const { signal } = session
+  const checkpoint = prepared.run ? await prepared.run.resume() : null
+  const start = checkpoint?.params ?? (await startVector(model, seed, initFrom, signal))
   const run = prepared.run ?? (await newRun(out, overwrite, device, prepared))
-  const checkpoint = prepared.run ? await run.resume() : null
   if (prepared.run && !checkpoint) await rm(run.file('metrics.jsonl'), { force: true })
   session.resume = `losscape train --resume --out ${shellWord(out)}`
   if (checkpoint) session.note(`Resuming ${out} at step ${checkpoint.step}.`)
 
   const bar = session.progress('train')
   const batch = Math.min(recipe.batch ?? 128, set.size)
-  const start = checkpoint?.params ?? (await model.initAsync(seed, { signal: session.signal }))
   if (keep && !checkpoint) {
     await run.keepParameters(0, recipe.precision === 'f64' ? start : Float32Array.from(start))
   }
@@ -198,6 +250,7 @@ export async function trainPrepared(
     seed,
     test: test ?? undefined,
     params: start,
+    workers,
     resume: checkpoint ?? undefined,
     checkpointEvery: keep ?? checkpointSteps(set.size, batch),
     async onCheckpoint(state) {
@@ -218,6 +271,7 @@ export async function trainPrepared(
     throw error
   })
   await run.saveParameters(result.params)
+  if (result.ema) await saveModel(run.file(EMA), model, result.ema)
   const rows = await run.readMetrics()
   const outcome: TrainOutcome = {
     run: out,
@@ -228,6 +282,7 @@ export async function trainPrepared(
     lastFiniteLoss: result.lastFiniteLoss,
     train: lastOf(rows, 'train'),
     test: lastOf(rows, 'test'),
+    ...(result.ema && { ema: lastOf(rows, 'test-ema') }),
     time_ms: performance.now() - begin,
     device: device.name,
   }
@@ -238,18 +293,31 @@ export async function trainPrepared(
 }
 
 const RESULT = 'result.json'
+const EMA = 'ema.safetensors'
+
+async function startVector(
+  model: Model,
+  seed: number,
+  from: InitFrom | undefined,
+  signal: AbortSignal,
+): Promise<FloatVector> {
+  if (!from) return model.initAsync(seed, { signal })
+  return loadStart(from.path, model, { seed, signal, ...(from.skip && { skip: from.skip }) })
+}
 
 async function newRun(
   out: string,
   overwrite: boolean,
   device: Device,
-  { model, data, recipe, seed, test, keep }: PreparedTraining,
+  { model, data, recipe, seed, test, keep, initFrom, given }: PreparedTraining,
 ): Promise<RunFolder> {
   const training = {
     ...recipe,
     test: test !== null,
     threads: device.threads,
     ...(keep !== undefined && { keepCheckpoints: keep }),
+    ...(initFrom && { initFrom }),
+    ...(Object.keys(given).length > 0 && { given }),
   }
   const run = await createRun(out, { model, data, training, seed, overwrite })
   // From now on the folder is taken, also for a run that another process starts.
@@ -257,7 +325,7 @@ async function newRun(
   // What an earlier run left would be taken for results of this one.
   for (const name of await readdir(out)) {
     const ofAnalysis = /^(spectrum.*|surface|attention)\.json$/.test(name)
-    if (name === RESULT || ofAnalysis) await rm(join(out, name))
+    if (name === RESULT || name === EMA || ofAnalysis) await rm(join(out, name))
   }
   return run
 }
@@ -270,7 +338,7 @@ async function readOutcome(run: RunFolder): Promise<TrainOutcome | null> {
   }
 }
 
-function lastOf(rows: readonly MetricsRow[], split: 'train' | 'test'): TrainOutcome['train'] {
+function lastOf(rows: readonly MetricsRow[], split: MetricsRow['split']): TrainOutcome['train'] {
   const row = rows.findLast((candidate) => candidate.split === split)
   return row ? { loss: row.loss, accuracy: row.accuracy } : null
 }
@@ -295,6 +363,7 @@ export function summary(outcome: TrainOutcome): string {
   ]
   if (outcome.train) parts.push(`train ${describe(outcome.train)}`)
   if (outcome.test) parts.push(`test ${describe(outcome.test)}`)
+  if (outcome.ema) parts.push(`averaged weights ${describe(outcome.ema)}`)
   return parts.join('; ')
 }
 

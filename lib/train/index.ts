@@ -33,5 +33,6 @@ export {
   type ScheduleSpec,
   type Warmup,
 } from './schedule.js'
+export { loadStart, type StartOptions } from './start.js'
 export { type TrainResult, train } from './train.js'
 export { loadModel, saveModel } from './weights.js'
