@@ -107,6 +107,7 @@ export function convit(options: ConvitOptions = {}): Model {
   const functions = (i: number): string => (universal ? 'karat.' : `blocks.${i}.attn.karat.`)
   const normal = { kind: 'normal', std: WEIGHT_STD } as const
   const tokens = patches + 1
+  const places = relativePlaces(patches)
   const blocks = Array.from({ length: depth }, (_, i) =>
     i < gated
       ? gatedParameters(`blocks.${i}`, config)
@@ -138,6 +139,7 @@ export function convit(options: ConvitOptions = {}): Model {
       const embedded = ops.add(patchEmbedding(images, p, 'patch_embed.proj'), p.pos_embed)
       let x = noise.dropout(embedded)
       const B = x.shape[0]
+      const relative = ops.constant(places, { dtype: x.dtype, shape: [patches * patches, 3] })
       for (let i = 0; i < depth; i++) {
         if (i === gated) x = ops.concat([ops.broadcastTo(p.cls_token, [B, 1, width]), x], 1)
         const run: BlockRun = {
@@ -149,7 +151,7 @@ export function convit(options: ConvitOptions = {}): Model {
         }
         x =
           i < gated
-            ? branches(x, p, config, run, (y) => gatedAttention(y, p, config, run))
+            ? branches(x, p, config, run, (y) => gatedAttention(y, p, config, run, relative))
             : transformerBlock(x, p, config, run)
       }
       const token = ops.reshape(ops.slice(x, [0, 0, 0], [B, 1, width]), [B, width])
@@ -226,7 +228,13 @@ function localPositions({ heads, locality }: ConvitConfig): number[] {
   return rows.flat().map((value) => value * locality)
 }
 
-function gatedAttention(x: Tensor, p: TensorMap, config: BlockConfig, run: BlockRun): Tensor {
+function gatedAttention(
+  x: Tensor,
+  p: TensorMap,
+  config: BlockConfig,
+  run: BlockRun,
+  relative: Tensor,
+): Tensor {
   const { heads, width } = config
   const name = `${run.name}.attn`
   const [B, N] = x.shape
@@ -237,26 +245,30 @@ function gatedAttention(x: Tensor, p: TensorMap, config: BlockConfig, run: Block
   const k = part('k', linearRows(x, p, `${name}.qk`, [width, width]))
   const v = part('v', linear(x, p, `${name}.v`))
   const content = softmaxAttention(q, k, v, { layout: 'bnhd' })
-  const places = ops.softmax(positionScores(p, name, heads, N, x.dtype))
-  // The positional weights are the same for all images: one product with the values of all.
-  const positional = ops.matmul(places, ops.transpose(v, [0, 2, 1, 3]))
+  const places = ops.softmax(positionScores(p, name, heads, relative))
+  // The positional weights are the same for all images: one product with the values of all, whose
+  // gradient is one [H, N, N] as well.
+  const columns = ops.reshape(ops.transpose(v, [2, 1, 0, 3]), [heads, N, B * (width / heads)])
+  const positional = ops.reshape(ops.matmul(places, columns), [heads, N, B, width / heads])
   const gate = ops.reshape(ops.sigmoid(p[`${name}.gating_param`]), [heads, 1])
   const mixed = ops.add(
     ops.mul(content, ops.sub(1, gate)),
-    ops.mul(ops.transpose(positional, [0, 2, 1, 3]), gate),
+    ops.mul(ops.transpose(positional, [2, 1, 0, 3]), gate),
   )
   return run.noise.dropout(linear(ops.reshape(mixed, [B, N, width]), p, `${name}.proj`))
 }
 
-/** ρ w + b as [H, N, N] for patches in a square, N = n². */
-function positionScores(
-  p: TensorMap,
-  name: string,
-  heads: number,
-  tokens: number,
-  dtype: Tensor['dtype'],
-): Tensor {
-  const n = Math.round(Math.sqrt(tokens))
+/** ρ w + b as [H, N, N]. */
+function positionScores(p: TensorMap, name: string, heads: number, relative: Tensor): Tensor {
+  const tokens = Math.sqrt(relative.shape[0])
+  const scores = ops.matmul(p[`${name}.pos_proj.weight`], relative, { transB: true })
+  const bias = ops.reshape(p[`${name}.pos_proj.bias`], [heads, 1])
+  return ops.reshape(ops.add(scores, bias), [heads, tokens, tokens])
+}
+
+/** ρ [N², 3] of all pairs of N patches in a square. */
+function relativePlaces(tokens: number): number[] {
+  const n = Math.sqrt(tokens)
   const values: number[] = []
   for (let i = 0; i < tokens; i++) {
     for (let j = 0; j < tokens; j++) {
@@ -265,8 +277,5 @@ function positionScores(
       values.push(dx, dy, dx * dx + dy * dy)
     }
   }
-  const relative = ops.constant(values, { dtype, shape: [tokens * tokens, 3] })
-  const scores = ops.matmul(p[`${name}.pos_proj.weight`], relative, { transB: true })
-  const bias = ops.reshape(p[`${name}.pos_proj.bias`], [heads, 1])
-  return ops.reshape(ops.add(scores, bias), [heads, tokens, tokens])
+  return values
 }
