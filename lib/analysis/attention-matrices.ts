@@ -9,7 +9,7 @@ import type { Model } from '../nn/model.js'
 import { requireOptions } from '../options.js'
 import { AttentionReader, type BlockMatrices } from '../train/attention-reader.js'
 
-export interface AttentionOptions {
+export interface AttentionMatricesOptions {
   /** Rows of the data set. Default: the first 5. */
   readonly images?: readonly number[]
   /** Default: all. */
@@ -35,7 +35,7 @@ export async function attentionMatrices(
   model: Model,
   params: ArrayLike<number>,
   set: DataSet,
-  options: AttentionOptions = {},
+  options: AttentionMatricesOptions = {},
 ): Promise<BlockMatrices[]> {
   requireArguments('attentionMatrices()', { device, model, params, set })
   requireOptions('attentionMatrices()', options, OPTIONS)

@@ -1,5 +1,19 @@
 /** Analyses of spectra and of the loss between parameter vectors. */
 export {
+  type AttentionCost,
+  type AttentionCostOptions,
+  attentionCost,
+  attentionCounts,
+} from './attention-cost.js'
+export { type AttentionMap, type AttentionMapOptions, attentionMaps } from './attention-maps.js'
+export { type AttentionMatricesOptions, attentionMatrices } from './attention-matrices.js'
+export {
+  type AttentionSpectrum,
+  type AttentionSpectrumOptions,
+  attentionSpectrum,
+  type LogValues,
+} from './attention-spectrum.js'
+export {
   type Decomposition,
   type DecompositionGap,
   type DecompositionOptions,
@@ -36,3 +50,13 @@ export {
   type ParameterPlane,
   type SurfaceOptions,
 } from './surface.js'
+export {
+  type HeadHistograms,
+  type Histogram,
+  type HistogramOptions,
+  headHistograms,
+  histogram,
+  type NamedHistogram,
+  type NamedParameters,
+  weightHistograms,
+} from './weight-histograms.js'

@@ -16,6 +16,7 @@ describe('losscape', () => {
       'eval',
       'spectrum',
       'surface',
+      'attention',
       'report',
       'bench',
       'demo',
@@ -25,15 +26,15 @@ describe('losscape', () => {
     }
   })
 
-  it.each(['doctor', 'train', 'eval', 'spectrum', 'surface', 'report', 'demo', 'reproduce'])(
-    '%s has a help with examples',
-    async (name) => {
-      const { status, stdout } = await losscape([name, '--help'])
-      expect(status).toBe(0)
-      expect(stdout).toContain('Examples:')
-      expect(stdout).toContain('--json')
-    },
-  )
+  it.each([
+    ...['doctor', 'train', 'eval', 'spectrum', 'surface', 'attention', 'report', 'demo'],
+    'reproduce',
+  ])('%s has a help with examples', async (name) => {
+    const { status, stdout } = await losscape([name, '--help'])
+    expect(status).toBe(0)
+    expect(stdout).toContain('Examples:')
+    expect(stdout).toContain('--json')
+  })
 
   it('tells its version', async () => {
     const { status, stdout } = await losscape(['--version'])

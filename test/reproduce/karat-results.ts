@@ -118,9 +118,9 @@ export function memory(growth: number): MemoryRow[] {
 export function exemplary(): Results<KaratResults> {
   const one = <R>(result: R) => [{ seed: 0, result }]
   return {
-    ...(Object.fromEntries(VARIANT_NAMES.map((name) => [name, one(variant(name))])) as Results<
-      Record<VariantName, VariantResult>
-    >),
+    ...(Object.fromEntries(
+      VARIANT_NAMES.map((name) => [name, one(variant(name))]),
+    ) as unknown as Results<Record<VariantName, VariantResult>>),
     memory: one(memory(2)),
     transfer: one({ teacher: 0.8, student: 0.85, parameters: 900 }),
   }

@@ -37,7 +37,7 @@ export function attentionSpectrumFigure(
     field: 'name',
     type: 'nominal',
     scale: { domain: [SCORES, WEIGHTS], range: [palette[0], palette[1]] },
-    legend: { symbolType: 'stroke', symbolSize: 260 },
+    legend: { symbolType: 'stroke', symbolSize: 260, symbolOpacity: 1 },
   }
   const x: ChartSpec = {
     field: 'index',

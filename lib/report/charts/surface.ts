@@ -88,7 +88,7 @@ export function surfaceFigure(
                 orient: 'right',
                 direction: 'vertical',
                 gradientLength: 280,
-                format: '.2~f',
+                format: '.2f',
               },
             },
           },
