@@ -2,7 +2,10 @@
 // key, the stream and i alone. key[2] is the high word of the stream; key[3] is unused.
 #include "native/runtime/random.h"
 
+#include <algorithm>
+
 #include "native/cpu/check.h"
+#include "native/cpu/random_words.h"
 #include "native/runtime/parallel.h"
 
 namespace losscape {
@@ -41,9 +44,9 @@ class Random final : public Kernel {
     ParallelFor(args.threads, count_, kGrain, [=](int64_t begin, int64_t end, int) {
       switch (kind_) {
         case Kind::kUniform:
-          return FillUniforms(seed, stream, begin, end - begin, y + begin);
+          return Uniforms(seed, stream, begin, end, y);
         case Kind::kNormal:
-          return FillNormals(seed, stream, begin, end - begin, y + begin);
+          return Normals(seed, stream, begin, end, y);
         case Kind::kRademacher:
           return FillRademacher(seed, stream, begin, end - begin, y + begin);
       }
@@ -51,6 +54,28 @@ class Random final : public Kernel {
   }
 
  private:
+  // Elements [begin, end) with begin on a block, as ParallelFor cuts by kGrain.
+  static void Uniforms(uint64_t seed, uint64_t stream, int64_t begin, int64_t end, T* y) {
+    const int64_t whole = (end - begin) / 4;
+    UniformBlocks(seed, stream, static_cast<uint64_t>(begin / 4), static_cast<size_t>(whole),
+                  y + begin);
+    const int64_t rest = begin + 4 * whole;
+    FillUniforms(seed, stream, rest, static_cast<size_t>(end - rest), y + rest);
+  }
+
+  static void Normals(uint64_t seed, uint64_t stream, int64_t begin, int64_t end, T* y) {
+    constexpr int64_t kBlocks = 256;
+    uint32_t words[4 * kBlocks];
+    for (int64_t at = begin; at < end; at += 4 * kBlocks) {
+      const int64_t size = std::min(end - at, 4 * kBlocks);
+      RandomWords(seed, stream, static_cast<uint64_t>(at / 4), static_cast<size_t>((size + 3) / 4),
+                  words);
+      for (int64_t k = 0; k < size; ++k) {
+        y[at + k] = static_cast<T>(InverseNormal(UniformFromWord(words[k])));
+      }
+    }
+  }
+
   int64_t count_;
   uint32_t stream_;
   Kind kind_;

@@ -1,5 +1,7 @@
 #include <cmath>
+#include <vector>
 
+#include "native/cpu/random_words.h"
 #include "native/runtime/random.h"
 #include "native/test/kernel_run.h"
 
@@ -42,6 +44,34 @@ TEST(RandomFollowsTheCounters) {
       CHECK(SameNumbers(RunRandom("normal", dtype, {count}, kKey, stream, threads), normal));
       CHECK(
           SameNumbers(RunRandom("rademacher", dtype, {count}, kKey, stream, threads), rademacher));
+    }
+  }
+}
+
+TEST(RandomWordsAreThoseOfTheBlocks) {
+  const uint64_t seed = 0x0123456789abcdefu, stream = 0xfedcba9876543210u;
+  // Before, on and after a carry into the counter's high word.
+  for (uint64_t first : {uint64_t{0}, uint64_t{5}, (uint64_t{1} << 32) - 9, uint64_t{1} << 40}) {
+    for (size_t blocks : {0, 1, 3, 4, 7, 8, 15, 16, 17, 33, 300}) {
+      std::vector<uint32_t> expected(4 * blocks);
+      std::vector<float> floats(4 * blocks);
+      std::vector<double> doubles(4 * blocks);
+      for (size_t b = 0; b < blocks; ++b) {
+        RandomBlock(seed, stream, first + b, expected.data() + 4 * b);
+      }
+      FillUniforms(seed, stream, 4 * first, 4 * blocks, floats.data());
+      FillUniforms(seed, stream, 4 * first, 4 * blocks, doubles.data());
+      ForEachTarget([&] {
+        std::vector<uint32_t> words(4 * blocks);
+        std::vector<float> f(4 * blocks);
+        std::vector<double> d(4 * blocks);
+        RandomWords(seed, stream, first, blocks, words.data());
+        UniformBlocks(seed, stream, first, blocks, f.data());
+        UniformBlocks(seed, stream, first, blocks, d.data());
+        CHECK(words == expected);
+        CHECK(f == floats);
+        CHECK(d == doubles);
+      });
     }
   }
 }
