@@ -7,6 +7,16 @@
 
 namespace losscape {
 
+namespace {
+
+// All that the search for a gap reads, in one line of memory after another.
+struct Placed {
+  size_t offset, end;
+  int first, last;
+};
+
+}  // namespace
+
 ArenaPlan PlanArena(const std::vector<LiveRange>& ranges) {
   std::vector<size_t> order(ranges.size());
   std::iota(order.begin(), order.end(), size_t{0});
@@ -15,7 +25,8 @@ ArenaPlan PlanArena(const std::vector<LiveRange>& ranges) {
 
   ArenaPlan plan;
   plan.offsets.assign(ranges.size(), 0);
-  std::vector<size_t> placed;  // by ascending offset
+  std::vector<Placed> placed;  // by ascending offset
+  placed.reserve(ranges.size());
   for (size_t index : order) {
     const LiveRange& range = ranges[index];
     const size_t bytes = AlignUp(range.bytes);
@@ -24,25 +35,25 @@ ArenaPlan PlanArena(const std::vector<LiveRange>& ranges) {
     size_t bestGap = 0;
     bool found = false;
     size_t end = 0;  // of the live ranges placed so far
-    for (size_t other : placed) {
-      const LiveRange& neighbour = ranges[other];
-      if (neighbour.last < range.first || range.last < neighbour.first) continue;
-      if (plan.offsets[other] > end) {
-        const size_t gap = plan.offsets[other] - end;
+    for (const Placed& other : placed) {
+      if (other.last < range.first || range.last < other.first) continue;
+      if (other.offset > end) {
+        const size_t gap = other.offset - end;
         if (gap >= bytes && (!found || gap < bestGap)) {
           found = true;
           best = end;
           bestGap = gap;
         }
       }
-      end = std::max(end, plan.offsets[other] + AlignUp(neighbour.bytes));
+      end = std::max(end, other.end);
     }
     plan.offsets[index] = found ? best : end;
     plan.bytes = std::max(plan.bytes, plan.offsets[index] + bytes);
+    const size_t offset = plan.offsets[index];
     const auto position =
-        std::upper_bound(placed.begin(), placed.end(), plan.offsets[index],
-                         [&](size_t offset, size_t other) { return offset < plan.offsets[other]; });
-    placed.insert(position, index);
+        std::upper_bound(placed.begin(), placed.end(), offset,
+                         [](size_t at, const Placed& other) { return at < other.offset; });
+    placed.insert(position, {offset, offset + bytes, range.first, range.last});
   }
   return plan;
 }
