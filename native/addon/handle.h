@@ -6,10 +6,12 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <type_traits>
 #include <utility>
 
 #include "native/addon/environment.h"
 #include "native/addon/errors.h"
+#include "native/runtime/buffer.h"
 
 namespace losscape {
 
@@ -38,7 +40,9 @@ class Handle : public Napi::ObjectWrap<Self> {
 
   static Napi::Object Make(Napi::Env env, std::shared_ptr<Native> native) {
     Napi::Object object = Environment::Of(env).constructors()[Self::kName].Value().New({});
-    Self::Unwrap(object)->native_ = std::move(native);
+    Self* const handle = Self::Unwrap(object);
+    handle->native_ = std::move(native);
+    if constexpr (std::is_same_v<Native, Buffer>) handle->Charge(env, handle->native_->bytes());
     return object;
   }
 
@@ -57,14 +61,26 @@ class Handle : public Napi::ObjectWrap<Self> {
 
   Napi::Value Dispose(const Napi::CallbackInfo& info) {
     native_.reset();
+    Charge(info.Env(), 0);
     return info.Env().Undefined();
   }
 
+  void Finalize(Napi::Env env) override { Charge(env, 0); }
+
  private:
+  // What the collector thinks the handle holds: without it many megabytes look like a small object,
+  // and handles that nobody disposed are found late.
+  void Charge(Napi::Env env, size_t bytes) {
+    const int64_t change = static_cast<int64_t>(bytes) - charged_;
+    if (change != 0) Napi::MemoryManagement::AdjustExternalMemory(env, change);
+    charged_ = static_cast<int64_t>(bytes);
+  }
+
   // Prototypes can be changed from JavaScript, tags cannot. The second half tells the class.
   inline static const napi_type_tag kTag = {0x6c6f737363617065, TagOf(Self::kName)};
 
   std::shared_ptr<Native> native_;
+  int64_t charged_ = 0;
 };
 
 }  // namespace losscape

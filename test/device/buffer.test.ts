@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { denseOperator } from '../../lib/curvature/operators.js'
 import { type Device, open } from '../../lib/device/device.js'
@@ -145,6 +146,18 @@ describe('memory', () => {
     expect(during.peakBytes).toBeGreaterThanOrEqual(during.bytes)
     buffer.dispose()
     expect(native.memory().bytes).toBe(before.bytes)
+  })
+
+  it('is felt by the collector when nobody disposes it', async () => {
+    const before = native.memory().live.buffer?.count ?? 0
+    let most = 0
+    for (let i = 0; i < 300; i++) {
+      // Pages that nobody touches cost nothing.
+      native.createBuffer(2 ** 24)
+      await setImmediate()
+      most = Math.max(most, (native.memory().live.buffer?.count ?? 0) - before)
+    }
+    expect(most).toBeLessThan(200)
   })
 
   it('stays within the limit', async () => {
