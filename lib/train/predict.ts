@@ -83,9 +83,9 @@ export class Predictor {
     this.precision = precision
     this.maxBatch = maxBatch
     this.output = output
-    this.inputSize = elements(model.input)
-    this.outputSize = elements(model.output)
     this.format = sampleFormat(model, options)
+    this.inputSize = elements(this.format.shape)
+    this.outputSize = elements(model.output)
     // At the priority of predictions: an ordinary write would come after the first of them.
     this.theta = uploadParameters(device, model.layout, params, precision, { priority: 1 })
     this.batcher = microBatch
