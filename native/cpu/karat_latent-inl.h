@@ -58,6 +58,7 @@ class KaratLatentWorker {
       w_ = RoundUp(rows_);
       c_ = a_.coefficients + (a_.Set(sample_) * a_.heads + head_) * a_.Coefficients();
       k_ = a_.k + sample_ * a_.kStrides.batch + head_ * a_.kStrides.head;
+      PrefetchNext(unit + 1, tiles);
       if (IsBackward(form_)) {
         Backward(unit, KeyGroup(a_, tiles, unit), SetGroup(a_, tiles, unit));
       } else {
@@ -84,6 +85,21 @@ class KaratLatentWorker {
   int64_t LatentAt(int64_t tangent) const {
     return tangent * a_.LatentElements() +
            ((sample_ * a_.heads + head_) * a_.rows + row_) * a_.latent;
+  }
+
+  // The next tile's rows, which lie too far apart for the hardware to foresee. Inline, because the
+  // compiler drops calls of functions that do nothing but prefetch.
+  HWY_INLINE void PrefetchNext(int64_t unit, int64_t tiles) const {
+    if (unit >= range_.end) return;
+    const int64_t b = unit / tiles % a_.batch, h = unit / tiles / a_.batch;
+    const int64_t row = unit % tiles * tiles_.Rows();
+    const int64_t rows = std::min(tiles_.Rows(), a_.rows - row);
+    const int64_t at = b * a_.qStrides.batch + h * a_.qStrides.head + row * a_.qStrides.token;
+    PrefetchRows(a_.q + at, rows, a_.width, a_.qStrides.token);
+    if (!IsBackward(form_)) return;
+    PrefetchRows(a_.dq + at, rows, a_.width, a_.qStrides.token);
+    const int64_t latent = ((b * a_.heads + h) * a_.rows + row) * a_.latent;
+    PrefetchRows(a_.dz + latent, int64_t{1}, rows * a_.latent, int64_t{0});
   }
 
   // scale q [rows, D] as [D, w] and, where `lines` is not null, as [rows, D'].

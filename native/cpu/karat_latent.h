@@ -13,11 +13,11 @@ namespace losscape {
 // No vector of ours is longer; tiles are planned for it, whatever the target.
 constexpr size_t kKaratVectorBytes = 64;
 // Query rows of a tile, in vectors: the width of the micro-kernels of tile_gemm-inl.h.
-constexpr int64_t kKaratRowVectors = 2;
+constexpr int64_t kKaratRowVectors = 4;
 // Most keys of a tile, and the bytes of L1 that its panels of features may take.
 constexpr int64_t kKaratKeys = 24;
 constexpr int64_t kKaratLeastKeys = 12;
-constexpr int64_t kKaratPanelBytes = 16'384;
+constexpr int64_t kKaratPanelBytes = 24'576;
 
 enum class KaratForm { kForward, kVjp, kJvp, kVjpJvp, kJvpJvp };
 

@@ -8,6 +8,7 @@
 #define LOSSCAPE_CPU_KARAT_LATENT_TILES_INL
 #endif
 
+#include <hwy/cache_control.h>
 #include <hwy/highway.h>
 
 #include <algorithm>
@@ -41,7 +42,9 @@ HWY_NOINLINE void ContractMicro(D d, const KaratContraction<T>& o, int64_t p, in
   using V = hn::Vec<D>;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   V sum[kRows][kVectors];
+  HWY_UNROLL(16)
   for (int i = 0; i < kRows; ++i) {
+    HWY_UNROLL(16)
     for (int v = 0; v < kVectors; ++v) sum[i][v] = hn::Zero(d);
   }
   const int64_t w = o.w, latent = o.latent;
@@ -50,9 +53,12 @@ HWY_NOINLINE void ContractMicro(D d, const KaratContraction<T>& o, int64_t p, in
     const T* HWY_RESTRICT c = o.c + j * o.featureStride + p;
     for (int64_t m = 0; m < o.keys; ++m) {
       V f[kVectors];
+      HWY_UNROLL(16)
       for (int v = 0; v < kVectors; ++v) f[v] = hn::LoadU(d, panel + v * lanes);
+      HWY_UNROLL(16)
       for (int i = 0; i < kRows; ++i) {
         const V element = hn::Set(d, c[i]);
+        HWY_UNROLL(16)
         for (int v = 0; v < kVectors; ++v) sum[i][v] = hn::MulAdd(element, f[v], sum[i][v]);
       }
       panel += w;
@@ -60,7 +66,9 @@ HWY_NOINLINE void ContractMicro(D d, const KaratContraction<T>& o, int64_t p, in
     }
   }
   T* HWY_RESTRICT z = o.z + p * w + column;
+  HWY_UNROLL(16)
   for (int i = 0; i < kRows; ++i) {
+    HWY_UNROLL(16)
     for (int v = 0; v < kVectors; ++v) {
       T* at = z + i * w + v * lanes;
       hn::StoreU(hn::Add(hn::LoadU(d, at), sum[i][v]), d, at);
@@ -117,22 +125,21 @@ struct KaratSlope {
 };
 
 // to (+)= scale panel e
+// to [kRows, kVectors] (+)= scale panel e, rows w apart
 template <int kRows, int kVectors, class D, class V, typename T = hn::TFromD<D>>
-HWY_INLINE void AddProduct(D d, const KaratSlope<T>& o, const KaratDerivative& derivative,
-                           int64_t at, const V (&e)[kRows][kVectors], T* HWY_RESTRICT to,
-                           bool first) {
+HWY_INLINE void AddProduct(D d, const T* HWY_RESTRICT panel, V scale, int64_t w,
+                           const V (&e)[kRows][kVectors], T* HWY_RESTRICT to, bool first) {
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  const T* HWY_RESTRICT panel = o.panels + derivative.panel * o.panelStride + at;
-  const V scale = hn::Set(d, static_cast<T>(derivative.scale));
+  HWY_UNROLL(16)
   for (int i = 0; i < kRows; ++i) {
+    HWY_UNROLL(16)
     for (int v = 0; v < kVectors; ++v) {
-      const int64_t offset = i * o.w + v * lanes;
-      const V product = hn::Mul(hn::LoadU(d, panel + offset), scale);
-      T* HWY_RESTRICT y = to + at + offset;
-      const V sum =
-          first ? hn::Mul(product, e[i][v]) : hn::MulAdd(product, e[i][v], hn::LoadU(d, y));
-      hn::StoreU(sum, d, y);
+      const V product = hn::Mul(hn::LoadU(d, panel + v * lanes), scale);
+      const V sum = first ? hn::Zero(d) : hn::LoadU(d, to + v * lanes);
+      hn::StoreU(hn::MulAdd(product, e[i][v], sum), d, to + v * lanes);
     }
+    panel += w;
+    to += w;
   }
 }
 
@@ -141,9 +148,12 @@ HWY_NOINLINE void SlopeMicro(D d, const KaratSlope<T>& o, int64_t key, int64_t c
   using V = hn::Vec<D>;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   const int64_t w = o.w, latent = o.latent, at = key * w + column;
-  for (int64_t j = 0; j < o.features; ++j) {
+  const int64_t features = o.features;
+  for (int64_t j = 0; j < features; ++j) {
     V e[kRows][kVectors];
+    HWY_UNROLL(16)
     for (int i = 0; i < kRows; ++i) {
+      HWY_UNROLL(16)
       for (int v = 0; v < kVectors; ++v) e[i][v] = hn::Zero(d);
     }
     for (int s = 0; s < o.sourceCount; ++s) {
@@ -151,17 +161,26 @@ HWY_NOINLINE void SlopeMicro(D d, const KaratSlope<T>& o, int64_t key, int64_t c
       const T* HWY_RESTRICT z = o.sources[s].z + column;
       for (int64_t p = 0; p < latent; ++p) {
         V row[kVectors];
+        HWY_UNROLL(16)
         for (int v = 0; v < kVectors; ++v) row[v] = hn::LoadU(d, z + v * lanes);
+        HWY_UNROLL(16)
         for (int i = 0; i < kRows; ++i) {
           const V element = hn::Set(d, c[i * latent]);
+          HWY_UNROLL(16)
           for (int v = 0; v < kVectors; ++v) e[i][v] = hn::MulAdd(element, row[v], e[i][v]);
         }
         ++c;
         z += w;
       }
     }
-    AddProduct(d, o, o.slopes[j], at, e, o.slope, j == 0);
-    if (o.curve) AddProduct(d, o, o.curvatures[j], at, e, o.curve, j == 0);
+    const KaratDerivative slope = o.slopes[j];
+    AddProduct(d, o.panels + slope.panel * o.panelStride + at,
+               hn::Set(d, static_cast<T>(slope.scale)), w, e, o.slope + at, j == 0);
+    if (o.curve) {
+      const KaratDerivative curve = o.curvatures[j];
+      AddProduct(d, o.panels + curve.panel * o.panelStride + at,
+                 hn::Set(d, static_cast<T>(curve.scale)), w, e, o.curve + at, j == 0);
+    }
   }
 }
 
@@ -189,6 +208,15 @@ void SlopeTile(D d, int64_t keys, const KaratSlope<T>& o) {
   int64_t column = 0;
   for (; column + 2 * lanes <= o.w; column += 2 * lanes) SlopeColumns<2>(d, keys, o, column);
   if (column < o.w) SlopeColumns<1>(d, keys, o, column);
+}
+
+// Asks for the lines of x [rows, C], rows `stride` apart.
+template <typename T>
+HWY_INLINE void PrefetchRows(const T* x, int64_t rows, int64_t columns, int64_t stride) {
+  constexpr int64_t kLine = 64 / sizeof(T);
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t c = 0; c < columns; c += kLine) hwy::Prefetch(x + r * stride + c);
+  }
 }
 
 // y = scale a b

@@ -67,16 +67,19 @@ HWY_INLINE V IfOdd(D d, VI n, V a, V b) {
 #endif
 }
 
+// Lanes that ReduceQuadrant serves; not those of NaN.
 template <class D, class V, typename T = hn::TFromD<D>>
-HWY_INLINE void SinCosPair(D d, V x, V& sine, V& cosine) {
+HWY_INLINE auto IsNear(D d, V x) {
+  constexpr T kMax = sizeof(T) == 4 ? static_cast<T>(kMaxAngleF32) : static_cast<T>(kMaxAngle);
+  return hn::Le(hn::Abs(x), hn::Set(d, kMax));
+}
+
+// sin(r) and cos(r), |r| <= pi / 4, with the signs and in the places that quadrant n has.
+template <class D, class V, class VI, typename T = hn::TFromD<D>>
+HWY_INLINE void SinCosOfQuadrant(D d, V r, VI n, V& sine, V& cosine) {
   using C = Constants<T>;
   const hn::RebindToSigned<D> di;
-  constexpr T kMax = sizeof(T) == 4 ? static_cast<T>(kMaxAngleF32) : static_cast<T>(kMaxAngle);
   constexpr int kBits = static_cast<int>(sizeof(T)) * 8;
-  // False for NaN, too.
-  const auto near = hn::Le(hn::Abs(x), hn::Set(d, kMax));
-  hn::Vec<decltype(di)> n;
-  const V r = ReduceQuadrant(d, x, n);
   const V z = hn::Mul(r, r);
   const V s = hn::MulAdd(hn::Mul(r, z), Polynomial(d, z, C::kSin), r);
   const V inner = hn::MulAdd(z, Polynomial(d, z, C::kCos), hn::Set(d, T{-0.5}));
@@ -86,6 +89,14 @@ HWY_INLINE void SinCosPair(D d, V x, V& sine, V& cosine) {
   const auto signC = hn::ShiftLeft<kBits - 2>(hn::And(hn::Add(n, hn::Set(di, 1)), two));
   sine = hn::Xor(IfOdd(d, n, c, s), hn::BitCast(d, signS));
   cosine = hn::Xor(IfOdd(d, n, s, c), hn::BitCast(d, signC));
+}
+
+template <class D, class V, typename T = hn::TFromD<D>>
+HWY_INLINE void SinCosPair(D d, V x, V& sine, V& cosine) {
+  hn::Vec<hn::RebindToSigned<D>> n;
+  const V r = ReduceQuadrant(d, x, n);
+  SinCosOfQuadrant(d, r, n, sine, cosine);
+  const auto near = IsNear(d, x);
   if (HWY_LIKELY(hn::AllTrue(d, near))) return;
   const auto far = hn::Not(near);
   sine = PerLane(d, far, sine, x,
