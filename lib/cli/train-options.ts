@@ -2,7 +2,8 @@ import { type Command, InvalidArgumentError, Option } from 'commander'
 import type { AugmentOptions } from '../data/augment/options.js'
 import type { DataSet } from '../data/dataset.js'
 import type { LossSpec } from '../nn/loss.js'
-import { ACTIVATIONS, type Activation, type MlpInit, type MlpOptions } from '../nn/mlp.js'
+import { ACTIVATIONS, type Activation, type MlpInit } from '../nn/mlp.js'
+import type { ModelOptions } from '../nn/parse.js'
 import type { OptimizerSpec } from '../train/optimizer.js'
 import type { ScheduleSpec } from '../train/schedule.js'
 import { type ComputeOptions, integer, number, withComputeOptions } from './options.js'
@@ -16,6 +17,8 @@ export interface TrainFlags extends OutputOptions, ComputeOptions, RecipeFlags {
   /** Widths of hidden layers, in place of `model`: the data decide the rest. */
   hidden?: readonly number[]
   data: string
+  attention?: string
+  dropPath?: number
   activation: Activation
   init: MlpInit
   layerNorm?: boolean
@@ -65,7 +68,16 @@ function init(text: string): MlpInit {
 export function withTrainOptions(command: Command): Command {
   command
     .requiredOption('--out <folder>', 'the run folder')
-    .option('--model <model>', 'widths of a multilayer perceptron, such as mlp:784-256-256-10')
+    .option(
+      '--model <model>',
+      'mlp:784-256-256-10, vit:tiny, vit:patch4,width192,depth6,heads3, convit:tiny, swin:tiny',
+    )
+    .option('--attention <choice>', 'of transformers: softmax, karat:G3B, karat:G3U,r8, ...')
+    .option(
+      '--drop-path <p>',
+      'of transformers: probability with which a sample skips a branch of the last block',
+      number(0, 0.999999),
+    )
     .option('--data <spec>', 'data set, see below', 'glyphs')
     .option('--epochs <n>', 'passes over the data', integer(1), 1)
     .option('--batch <n>', 'samples per step (default: 128, or all with gd)', integer(1))
@@ -182,8 +194,23 @@ function schedule(flags: TrainFlags): ScheduleSpec {
   return kind === 'step' ? { kind, every, gamma, ...warmup } : { kind, ...warmup }
 }
 
-/** The flags as options of a multilayer perceptron. */
-export function modelOptions(flags: TrainFlags): Partial<MlpOptions> {
-  const { activation, init: start, dropout, bias, layerNorm = false } = flags
-  return { activation, init: start, dropout, bias, layerNorm }
+/**
+ * The flags as options of a model: those of multilayer perceptrons go to transformers only where
+ * they differ from the presets, to be refused there.
+ */
+export function modelOptions(flags: TrainFlags, model: string): ModelOptions {
+  const { activation, init: start, dropout, bias, layerNorm = false, attention, dropPath } = flags
+  const own = {
+    ...(attention !== undefined && { attention }),
+    ...(dropPath !== undefined && { dropPath }),
+  }
+  if (model.startsWith('mlp:')) return { activation, init: start, dropout, bias, layerNorm, ...own }
+  return {
+    ...(activation !== 'relu' && { activation }),
+    ...(start !== 'pytorch' && { init: start }),
+    ...(!bias && { bias }),
+    ...(layerNorm && { layerNorm }),
+    dropout,
+    ...own,
+  }
 }

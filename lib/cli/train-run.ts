@@ -181,7 +181,13 @@ function modelFor(flags: TrainFlags, set: DataSet): Model {
       )
     }
   }
-  return parseModel(text, { input: shape, classes: outputs, options: modelOptions(flags) })
+  const options = modelOptions(flags, text)
+  return parseModel(text, { input: imageShape(text, shape), classes: outputs, options })
+}
+
+/** Transformers see images with channels; grey ones may come without. */
+function imageShape(model: string, shape: readonly number[]): readonly number[] {
+  return shape.length === 2 && !model.startsWith('mlp:') ? [1, ...shape] : shape
 }
 
 async function testSplit(

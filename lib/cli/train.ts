@@ -27,6 +27,8 @@ Examples:
   losscape train --model mlp:784-256-256-10 --data mnist:DIR --epochs 2 --seed 1 --out runs/a
   losscape train --model mlp:256-64-10 --data glyphs --activation tanh --out runs/tanh
   losscape train --model mlp:2-32-32-2 --data moons --optimizer adam --epochs 50 --out runs/moons
+  losscape train --model vit:patch4,width48,depth3,heads3 --attention karat:G3B --data glyphs \\
+    --optimizer adamw --epochs 10 --out runs/karat
   losscape train --resume --out runs/a`,
     )
     .action((flags: TrainFlags, self: Command) =>
