@@ -1,21 +1,36 @@
 import { LosscapeError } from '../errors.js'
 import type { Attributes } from '../program/types.js'
 import { erf } from './erf.js'
+import { chebyshev, gaussians, harmonics, type Jet, splines } from './karat-jets.js'
 
 /**
- * Functions of a score that all pairs of tokens share; coefficients make the learned functions of
- * them.
+ * Functions of a score x that all pairs of tokens share; coefficients make the learned functions of
+ * them. Features come in this order:
  *
  * - `fourier`: cos x .. cos Gx, sin x .. sin Gx for G = `harmonics`, without a constant (2 G
  *   features)
+ * - `chebyshev`: T_1(t) .. T_degree(t) at t = tanh x, which keeps the argument in (-1, 1)
+ *   (`degree` features)
+ * - `rbf`: exp(-((x - c_i) / h)²) at `centers` points c_i from `low` to `high`, h apart (`centers`
+ *   features, 2 or more; FastKAN's)
+ * - `bspline`: the B-splines of degree `order` (1 to 15) on uniform knots, `intervals` between
+ *   -range and range and `order` beyond either end (`intervals` + `order` features). They sum to 1
+ *   on [-range, range], fall to 0 over the knots beyond and are 0 from there on. A derivative of
+ *   degree `order` has jumps at knots: use 3 or more where second derivatives matter.
  */
-export type KaratBasis = { readonly kind: 'fourier'; readonly harmonics: number }
+export type KaratBasis =
+  | { readonly kind: 'fourier'; readonly harmonics: number }
+  | { readonly kind: 'chebyshev'; readonly degree: number }
+  | { readonly kind: 'rbf'; readonly centers: number; readonly low: number; readonly high: number }
+  | {
+      readonly kind: 'bspline'
+      readonly order: number
+      readonly intervals: number
+      readonly range: number
+    }
 
 /** One more feature b(x) behind those of the basis; 'gelu' is the exact one. */
 export type KaratBase = 'zero' | 'identity' | 'silu' | 'gelu'
-
-/** A function with its first two derivatives. */
-type Jet = (x: number) => readonly [number, number, number]
 
 /** Features by float64 arithmetic: what tests compare kernels with. */
 export interface KaratFeatures {
@@ -25,26 +40,54 @@ export interface KaratFeatures {
 }
 
 /** How a basis becomes attributes of an operation, is counted and is evaluated. */
-interface BasisRule {
+interface BasisRule<Basis extends KaratBasis = never> {
   /** The numbers of the basis in the order of native/cpu/karat_features.h. */
-  numbers(basis: KaratBasis): number[]
+  numbers(basis: Basis): number[]
   /** What is wrong with the numbers, or null. */
   fault(numbers: readonly number[]): string | null
   count(numbers: readonly number[]): number
   features(numbers: readonly number[]): readonly Jet[]
 }
 
-const BASES: Readonly<Record<KaratBasis['kind'], BasisRule>> = {
+const MAX_ORDER = 15
+
+const BASES: {
+  readonly [Kind in KaratBasis['kind']]: BasisRule<Extract<KaratBasis, { kind: Kind }>>
+} = {
   fourier: {
     numbers: (basis) => [basis.harmonics],
-    fault: ([harmonics]) => (isPositive(harmonics) ? null : `harmonics of 1 or more`),
-    count: ([harmonics]) => 2 * harmonics,
-    features: ([harmonics]) => [
-      ...Array.from({ length: harmonics }, (_, i) => cosine(i + 1)),
-      ...Array.from({ length: harmonics }, (_, i) => sine(i + 1)),
-    ],
+    fault: ([G]) => (isPositive(G) ? null : `harmonics of 1 or more`),
+    count: ([G]) => 2 * G,
+    features: ([G]) => harmonics(G),
+  },
+  chebyshev: {
+    numbers: (basis) => [basis.degree],
+    fault: ([degree]) => (isPositive(degree) ? null : `a degree of 1 or more`),
+    count: ([degree]) => degree,
+    features: ([degree]) => chebyshev(degree),
+  },
+  rbf: {
+    numbers: (basis) => [basis.centers, basis.low, basis.high],
+    fault([centers, low, high]) {
+      if (!isPositive(centers) || centers < 2) return '2 centers or more'
+      return low < high && Number.isFinite(high - low) ? null : 'finite low < high'
+    },
+    count: ([centers]) => centers,
+    features: ([centers, low, high]) => gaussians(centers, low, high),
+  },
+  bspline: {
+    numbers: (basis) => [basis.order, basis.intervals, basis.range],
+    fault([order, intervals, range]) {
+      if (!isPositive(order) || order > MAX_ORDER) return `an order from 1 to ${MAX_ORDER}`
+      if (!isPositive(intervals)) return '1 interval or more'
+      return range > 0 && Number.isFinite(range) ? null : 'a finite range above 0'
+    },
+    count: ([order, intervals]) => intervals + order,
+    features: ([order, intervals, range]) => splines(order, intervals, range),
   },
 }
+
+const ruleOf = (kind: unknown): BasisRule => BASES[kind as KaratBasis['kind']] as BasisRule
 
 const BASE_FUNCTIONS: Readonly<Record<Exclude<KaratBase, 'zero'>, Jet>> = {
   identity: (x) => [x, 1, 0],
@@ -63,20 +106,6 @@ function isPositive(n: number): boolean {
   return Number.isSafeInteger(n) && n >= 1
 }
 
-function cosine(m: number): Jet {
-  return (x) => {
-    const [c, s] = [Math.cos(m * x), Math.sin(m * x)]
-    return [c, -m * s, -m * m * c]
-  }
-}
-
-function sine(m: number): Jet {
-  return (x) => {
-    const [c, s] = [Math.cos(m * x), Math.sin(m * x)]
-    return [s, m * c, -m * m * s]
-  }
-}
-
 /** The attributes `basis`, `basisNumbers` and `base` of an operation. Throws ERR_ARGUMENT. */
 export function basisAttributes(basis: KaratBasis, base: KaratBase): Attributes {
   const kinds = Object.keys(BASES)
@@ -92,8 +121,8 @@ export function basisAttributes(basis: KaratBasis, base: KaratBase): Attributes 
       `base must be 'zero', 'identity', 'silu' or 'gelu', got ${JSON.stringify(base)}.`,
     )
   }
-  const rule = BASES[basis.kind]
-  const numbers = rule.numbers(basis)
+  const rule = ruleOf(basis.kind)
+  const numbers = rule.numbers(basis as never)
   const fault = rule.fault(numbers)
   if (fault) {
     throw new LosscapeError(
@@ -110,12 +139,12 @@ export function karatFeatureCount(basis: KaratBasis, base: KaratBase = 'zero'): 
 }
 
 export function countFeatures({ basis, basisNumbers, base }: Attributes): number {
-  const rule = BASES[basis as KaratBasis['kind']]
+  const rule = ruleOf(basis)
   return rule.count(basisNumbers as readonly number[]) + Number(base !== 'zero')
 }
 
 export function featuresOf({ basis, basisNumbers, base }: Attributes): KaratFeatures {
-  const jets = [...BASES[basis as KaratBasis['kind']].features(basisNumbers as readonly number[])]
+  const jets = [...ruleOf(basis).features(basisNumbers as readonly number[])]
   if (base !== 'zero') jets.push(BASE_FUNCTIONS[base as Exclude<KaratBase, 'zero'>])
   return {
     count: jets.length,

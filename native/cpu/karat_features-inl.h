@@ -9,6 +9,7 @@
 
 #include <hwy/highway.h>
 
+#include "native/cpu/karat_bases-inl.h"
 #include "native/cpu/karat_features.h"
 #include "native/cpu/sincos-inl.h"
 
@@ -47,10 +48,18 @@ HWY_INLINE void SinCosOfMultiple(D d, int64_t m, V x, V& sine, V& cosine) {
   cosine = hn::NegMulAdd(lost, s, c);
 }
 
-// cos(m x) to panel m - 1, sin(m x) to panel G + m - 1.
+// c, s of the next harmonic from those of this one and of the first.
+template <class D, class V>
+HWY_INLINE void TurnHarmonic(D, V c1, V s1, V& c, V& s) {
+  const V turned = hn::NegMulAdd(s, s1, hn::Mul(c, c1));
+  s = hn::MulAdd(s, c1, hn::Mul(c, s1));
+  c = turned;
+}
+
+// Angles of any size, any number of harmonics.
 template <class D, typename T = hn::TFromD<D>>
-HWY_INLINE void FourierPanels(D d, int64_t harmonics, const T* HWY_RESTRICT x, int64_t count,
-                              T* HWY_RESTRICT panels) {
+HWY_NOINLINE void FarHarmonics(D d, int64_t harmonics, const T* HWY_RESTRICT x, int64_t count,
+                               T* HWY_RESTRICT panels) {
   using V = hn::Vec<D>;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   T* HWY_RESTRICT sines = panels + harmonics * count;
@@ -59,19 +68,70 @@ HWY_INLINE void FourierPanels(D d, int64_t harmonics, const T* HWY_RESTRICT x, i
     V s1, c1;
     math::SinCosPair(d, angle, s1, c1);
     V s = s1, c = c1;
+    for (int64_t m = 1; m <= harmonics; ++m) {
+      hn::StoreU(c, d, panels + (m - 1) * count + i);
+      hn::StoreU(s, d, sines + (m - 1) * count + i);
+      if (harmonics > kDirect && m % kRestart == 0) {
+        SinCosOfMultiple(d, m + 1, angle, s, c);
+      } else {
+        TurnHarmonic(d, c1, s1, c, s);
+      }
+    }
+  }
+}
+
+// kHarmonics harmonics, or as many as asked if that is 0. In passes over the tile, because one long
+// chain a vector fills the scheduler with what has to wait.
+template <int kHarmonics, class D, typename T = hn::TFromD<D>>
+HWY_NOINLINE void NearHarmonics(D d, int64_t harmonics, const T* HWY_RESTRICT x, int64_t count,
+                                T* HWY_RESTRICT panels) {
+  using V = hn::Vec<D>;
+  const hn::RebindToSigned<D> di;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  const int64_t most = kHarmonics > 0 ? kHarmonics : harmonics;
+  T* HWY_RESTRICT sines = panels + most * count;
+  for (int64_t i = 0; i < count; i += lanes) {
+    hn::Vec<decltype(di)> n;
+    const V r = math::ReduceQuadrant(d, hn::LoadU(d, x + i), n);
+    hn::StoreU(r, d, panels + i);
+    hn::StoreU(hn::BitCast(d, n), d, sines + i);
+  }
+  for (int64_t i = 0; i < count; i += lanes) {
+    V s, c;
+    const auto n = hn::BitCast(di, hn::LoadU(d, sines + i));
+    math::SinCosOfQuadrant(d, hn::LoadU(d, panels + i), n, s, c);
     hn::StoreU(c, d, panels + i);
     hn::StoreU(s, d, sines + i);
-    for (int64_t m = 2; m <= harmonics; ++m) {
-      if (harmonics > kDirect && m % kRestart == 1) {
-        SinCosOfMultiple(d, m, angle, s, c);
-      } else {
-        const V turned = hn::NegMulAdd(s, s1, hn::Mul(c, c1));
-        s = hn::MulAdd(s, c1, hn::Mul(c, s1));
-        c = turned;
-      }
+  }
+  if (most == 1) return;
+  for (int64_t i = 0; i < count; i += lanes) {
+    const V c1 = hn::LoadU(d, panels + i), s1 = hn::LoadU(d, sines + i);
+    V c = c1, s = s1;
+    HWY_UNROLL(4)
+    for (int64_t m = 2; m <= most; ++m) {
+      TurnHarmonic(d, c1, s1, c, s);
       hn::StoreU(c, d, panels + (m - 1) * count + i);
       hn::StoreU(s, d, sines + (m - 1) * count + i);
     }
+  }
+}
+
+// cos(m x) to panel m - 1, sin(m x) to panel G + m - 1.
+template <class D, typename T = hn::TFromD<D>>
+HWY_INLINE void FourierPanels(D d, int64_t harmonics, const T* HWY_RESTRICT x, int64_t count,
+                              T* HWY_RESTRICT panels) {
+  // Asked once a tile: a way out inside the loops would cost them their registers.
+  auto near = math::IsNear(d, hn::LoadU(d, x));
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  for (int64_t i = lanes; i < count; i += lanes) {
+    near = hn::And(near, math::IsNear(d, hn::LoadU(d, x + i)));
+  }
+  if (!hn::AllTrue(d, near) || harmonics > kDirect) {
+    FarHarmonics(d, harmonics, x, count, panels);
+  } else if (harmonics == 3) {
+    NearHarmonics<3>(d, harmonics, x, count, panels);
+  } else {
+    NearHarmonics<0>(d, harmonics, x, count, panels);
   }
 }
 
@@ -124,9 +184,22 @@ void BasePanels(D d, const KaratFeatures& features, int order, const T* HWY_REST
 template <class D, typename T = hn::TFromD<D>>
 void FillKaratPanels(D d, const KaratFeatures& features, int order, const T* HWY_RESTRICT x,
                      int64_t count, T* HWY_RESTRICT panels) {
+  const int64_t slopes = features.Slope(0).panel, curvatures = features.Curvature(0).panel;
+  const KaratPanels<T> own{order, count, panels, panels + slopes * count,
+                           panels + curvatures * count};
   switch (features.basis()) {
     case KaratBasis::kFourier:
       FourierPanels(d, features.BasisCount() / 2, x, count, panels);
+      break;
+    case KaratBasis::kChebyshev:
+      ChebyshevPanels(d, features.BasisCount(), x, own);
+      break;
+    case KaratBasis::kGaussian:
+      GaussianPanels(d, features.BasisCount(), features.Number(1), features.Number(2), x, own);
+      break;
+    case KaratBasis::kSpline:
+      SplinePanels(d, static_cast<int64_t>(features.Number(0)),
+                   static_cast<int64_t>(features.Number(1)), features.Number(2), x, own);
       break;
   }
   if (features.base() != KaratBase::kZero) BasePanels(d, features, order, x, count, panels);

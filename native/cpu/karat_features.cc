@@ -17,6 +17,9 @@ struct BasisName {
 
 constexpr BasisName kBases[] = {
     {"fourier", KaratBasis::kFourier, 1},
+    {"chebyshev", KaratBasis::kChebyshev, 1},
+    {"rbf", KaratBasis::kGaussian, 3},
+    {"bspline", KaratBasis::kSpline, 3},
 };
 
 struct BaseName {
@@ -49,15 +52,34 @@ KaratFeatures::KaratFeatures(const OpSpec& op) : numbers_(op.Numbers("basisNumbe
     throw Error(Code::kProgram, op.name, ": no base function '", base, "'.");
   }
   base_ = named->base;
-  if (!(BasisCount() >= 1)) {
-    throw Error(Code::kProgram, op.name, ": the basis '", basis, "' has no features.");
+  if (!NumbersFit()) {
+    throw Error(Code::kProgram, op.name, ": the numbers of basis '", basis, "' are out of range.");
   }
+}
+
+bool KaratFeatures::NumbersFit() const {
+  if (!(numbers_[0] >= 1)) return false;
+  switch (basis_) {
+    case KaratBasis::kFourier:
+    case KaratBasis::kChebyshev:
+      return true;
+    case KaratBasis::kGaussian:
+      return numbers_[0] >= 2 && numbers_[1] < numbers_[2];
+    case KaratBasis::kSpline:
+      return numbers_[0] <= kMaxSplineOrder && numbers_[1] >= 1 && numbers_[2] > 0;
+  }
+  return false;
 }
 
 int64_t KaratFeatures::BasisCount() const {
   switch (basis_) {
     case KaratBasis::kFourier:
       return 2 * static_cast<int64_t>(numbers_[0]);
+    case KaratBasis::kChebyshev:
+    case KaratBasis::kGaussian:
+      return static_cast<int64_t>(numbers_[0]);
+    case KaratBasis::kSpline:
+      return static_cast<int64_t>(numbers_[0]) + static_cast<int64_t>(numbers_[1]);
   }
   return 0;
 }

@@ -11,8 +11,13 @@
 namespace losscape {
 
 enum class KaratBasis {
-  kFourier,  // numbers [G]: cos x .. cos Gx, sin x .. sin Gx
+  kFourier,    // numbers [G]: cos x .. cos Gx, sin x .. sin Gx
+  kChebyshev,  // [degree]: T_1(t) .. T_degree(t), t = tanh x
+  kGaussian,   // [J, low, high]: exp(-((x - low - j h) / h)^2), h = (high - low) / (J - 1)
+  kSpline,     // [order, intervals, range]: B-splines of that degree on uniform knots
 };
+
+constexpr int64_t kMaxSplineOrder = 15;
 
 // One more feature b(x) behind those of the basis.
 enum class KaratBase { kZero, kIdentity, kSilu, kGelu };
@@ -27,9 +32,9 @@ struct KaratDerivative {
 // f_0 .. f_{J-1}. Derivatives that are multiples of values (sines and cosines) need no panel; the
 // last `own` features have panels J .. J+own-1 for f' and J+own .. J+2 own-1 for f''.
 //
-// A new basis needs a name in ParseKaratFeatures, its count in BasisCount, its values in
-// karat_features-inl.h, and nothing else: unless Own() says otherwise all its features have panels
-// of their own for both derivatives.
+// A new basis needs a name and its numbers' check in karat_features.cc, its count in BasisCount,
+// its values in karat_bases-inl.h, and nothing else: unless Own() says otherwise all its features
+// have panels of their own for both derivatives.
 class KaratFeatures {
  public:
   KaratFeatures() = default;
@@ -50,6 +55,7 @@ class KaratFeatures {
 
  private:
   int64_t Own() const;
+  bool NumbersFit() const;
 
   KaratBasis basis_ = KaratBasis::kFourier;
   KaratBase base_ = KaratBase::kZero;

@@ -62,9 +62,12 @@
 //                 q [B, H, N, D], k [B, H, M, D] (strings layout bnhd: [B, N, H, D], [B, M, H, D]),
 //                 C [E, H, J, M, r], sample b of set floor(b E / B), mask u8 or i32 [B, M];
 //                 tangents have a leading R. x = scale q.k, Z = sum over keys of nonzero mask and
-//                 features j of f_j(x) C. strings basis (fourier), base (zero identity silu gelu),
-//                 layout (bhnd bnhd); numbers basisNumbers (fourier: G), scale, masked (0/1: mask
-//                 is there). Features: cos x .. cos Gx, sin x .. sin Gx [, b(x)].
+//                 features j of f_j(x) C. strings basis, base (zero identity silu gelu), layout (bhnd
+//                 bnhd); numbers basisNumbers, scale, masked (0/1: mask is there). Features of a
+//                 basis with its numbers, then b(x) unless base is zero:
+//                 fourier G: cos x .. cos Gx, sin x .. sin Gx; chebyshev n: T_1 .. T_n of tanh x;
+//                 rbf J, low, high: e^(-((x - c_j) / h)^2), centers h apart from low to high;
+//                 bspline k, G, range: G + k B-splines of degree k on knots 2 range / G apart.
 //   karat_edges           q, k, theta [E, H, P, M, r] [, mask [B, M]] -> z [B, H, N, r]
 //   karat_edges_vjp       .., g like z                           -> dq, dk, dtheta
 //   karat_edges_jvp       .., tq, tk, ttheta [R, ..]             -> [R, B, H, N, r]

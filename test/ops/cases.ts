@@ -270,6 +270,29 @@ export const OPERATION_CASES: readonly OperationCase[] = [
   ),
   {
     // One set of coefficients for every two samples, other numbers of rows and keys.
+    name: 'karat-latent-chebyshev',
+    inputs: [f32(2, 2, 3, 2), f32(2, 2, 4, 2), f32(1, 2, 4, 4, 2)],
+    f: (q, k, c) => ops.karatLatent(q, k, c, { basis: { kind: 'chebyshev', degree: 4 } }),
+  },
+  {
+    name: 'karat-latent-rbf',
+    inputs: [f32(2, 2, 3, 2), f32(2, 2, 4, 2), f32(1, 2, 6, 4, 2)],
+    f: (q, k, c) =>
+      ops.karatLatent(q, k, c, {
+        basis: { kind: 'rbf', centers: 5, low: -2, high: 3 },
+        base: 'silu',
+      }),
+  },
+  {
+    name: 'karat-latent-bspline',
+    inputs: [f32(2, 2, 3, 2), f32(2, 2, 4, 2), f32(1, 2, 8, 4, 2)],
+    f: (q, k, c) =>
+      ops.karatLatent(q, k, c, {
+        basis: { kind: 'bspline', order: 3, intervals: 4, range: 2.5 },
+        base: 'gelu',
+      }),
+  },
+  {
     name: 'karat-latent-masked',
     inputs: [f32(4, 5, 2, 2), f32(4, 3, 2, 2), f32(2, 2, 3, 3, 2), i32(4, 3)],
     integers: 2,
