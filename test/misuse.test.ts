@@ -26,6 +26,19 @@ const measure = { nodes: [[0, 1]], weights: [[0.5, 0.5]] }
 const program = losscape.trace((x) => ops.exp(x), [[2]])
 const optimizer = { kind: 'sgd', lr: 0.1 } as const
 const recorded = { spec: 'blobs', normalization: set.normalization }
+const transformer = losscape.models.vit({
+  ...{ input: [1, 2, 2], patch: 2, width: 2, depth: 1, heads: 1, classes: 2 },
+  attention: 'karat:G1B,r1',
+})
+const looks = transformer.init(0)
+const pictures = data.fromArrays([[0, 1, 2, 3]], [1], { classes: 2 })
+const [matrices] = await losscape.attentionMatrices(
+  device,
+  transformer,
+  looks,
+  { ...pictures, shape: [2, 2] },
+  {},
+)
 const file = (name: string): string => join(folder, name)
 
 /** Callable as it stands; every argument, and every field of an options object, is then replaced. */
@@ -360,6 +373,75 @@ const CALLS: [name: string, f: (...args: never[]) => unknown, ...args: unknown[]
     losscape.decompositionGap,
     { hessian: operator, gaussNewton: operator, remainder: operator },
     { exactUpTo: 2, probes: 2, steps: 2, seed: 0, onProgress: () => {} },
+  ],
+  ['pcaPlane', losscape.pcaPlane, [[0], [1, 2], [2]], {}],
+  [
+    'lossSurface',
+    losscape.lossSurface,
+    device,
+    model,
+    { center: params, directions: [params, params] },
+    set,
+    { grid: 3, span: 1, halfWidths: [1, 1], loss: 'cross-entropy', batch: 8, precision: 'f32' },
+  ],
+  ['surfaceRoughness', losscape.surfaceRoughness, [1, 2, 3, 4], 2],
+  ['singularValues', losscape.singularValues, { rows: 1, columns: 2, data: [1, 2] }, {}],
+  [
+    'lowRankSingularValues',
+    losscape.lowRankSingularValues,
+    { rows: 2, columns: 1, data: [1, 2] },
+    { rows: 1, columns: 1, data: [1] },
+    {},
+  ],
+  ['histogram', losscape.histogram, [1, 2], { bins: 3, range: 1 }],
+  ['weightHistograms', losscape.weightHistograms, [{ name: 'a', params }], { bins: 3, range: 1 }],
+  ['headHistograms', losscape.headHistograms, transformer, looks, { bins: 3, range: 1 }],
+  ['attentionAnatomy', losscape.attentionAnatomy, transformer],
+  ['attentionCounts', losscape.attentionCounts, transformer],
+  [
+    'attentionMatrices',
+    losscape.attentionMatrices,
+    device,
+    transformer,
+    looks,
+    pictures,
+    { images: [0], blocks: [0], precision: 'f32' },
+  ],
+  [
+    'attentionSpectrum',
+    losscape.attentionSpectrum,
+    matrices,
+    { tolerance: 0.1, method: 'full', onProgress: () => {} },
+  ],
+  [
+    'attentionMaps',
+    losscape.attentionMaps,
+    matrices,
+    losscape.attentionAnatomy(transformer),
+    { kind: 'scores', mass: 0.5 },
+  ],
+  [
+    'attentionCost',
+    losscape.attentionCost,
+    device,
+    transformer,
+    pictures,
+    { batch: 1, repeats: 0, loss: 'cross-entropy', precision: 'f32' },
+  ],
+  [
+    'attentionStudent',
+    losscape.attentionStudent,
+    transformer,
+    { input: [1, 2, 2], patch: 2, width: 2, depth: 1, heads: 1, classes: 2 },
+  ],
+  [
+    'attentionTransferSet',
+    losscape.attentionTransferSet,
+    device,
+    transformer,
+    looks,
+    pictures,
+    { batch: 1 },
   ],
   ['density', losscape.density, measure, { convention: 'ours', grid: 64, range: [0, 1], width: 1 }],
   ['symmetricLogDensity', losscape.symmetricLogDensity, measure, { points: 64, width: 1 }],

@@ -1,4 +1,4 @@
-import { requireArguments } from '../arguments.js'
+import { argumentError, requireArguments } from '../arguments.js'
 import type { DataSet } from '../data/dataset.js'
 import { take } from '../data/select.js'
 import { compileProgram } from '../device/compile.js'
@@ -66,8 +66,12 @@ export async function attentionCost(
   requireArguments('attentionCost()', { device, model, set })
   requireOptions('attentionCost()', options, ['batch', 'repeats', 'loss', 'precision', 'signal'])
   const { repeats = 5, precision = 'f32', signal } = options
-  const batch = Math.min(options.batch ?? 32, set.size)
-  requireArguments('attentionCost()', { count: batch })
+  const { batch: count = 32 } = options
+  requireArguments('attentionCost()', { count })
+  if (!Number.isSafeInteger(repeats) || repeats < 0 || repeats > 10_000) {
+    throw argumentError('attentionCost()', 'repeats', 'an integer from 0 to 10,000', repeats)
+  }
+  const batch = Math.min(count, set.size)
   const images = take(
     set,
     Array.from({ length: batch }, (_, i) => i),

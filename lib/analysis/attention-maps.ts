@@ -2,6 +2,7 @@ import { argumentError } from '../arguments.js'
 import type { AttentionAnatomy } from '../nn/attention/anatomy.js'
 import { requireOptions } from '../options.js'
 import type { BlockMatrices } from '../train/attention-reader.js'
+import { requireMatrices } from './attention-matrices.js'
 
 export interface AttentionMapOptions {
   /**
@@ -47,11 +48,21 @@ export function attentionMaps(
   options: AttentionMapOptions = {},
 ): AttentionMap[] {
   const where = 'attentionMaps()'
-  if (!matrices || !Array.isArray(matrices.images)) {
-    throw argumentError(where, 'matrices', 'a block of attentionMatrices()', matrices)
-  }
-  if (!anatomy || !Array.isArray(anatomy.grid)) {
-    throw argumentError(where, 'anatomy', 'what attentionAnatomy() returns', anatomy)
+  const tokens = requireMatrices(where, matrices)
+  const groups: unknown = anatomy?.attention?.groups
+  const sound =
+    Array.isArray(groups) &&
+    groups.every((group) => Array.isArray(group?.heads)) &&
+    Array.isArray(anatomy.grid) &&
+    anatomy.tokens === tokens &&
+    anatomy.heads === matrices.factors.length
+  if (!sound) {
+    throw argumentError(
+      where,
+      'anatomy',
+      "what attentionAnatomy() tells of the block's model",
+      anatomy,
+    )
   }
   requireOptions(where, options, ['kind', 'mass'])
   const { kind, mass = 0.6 } = options

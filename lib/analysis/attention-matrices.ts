@@ -3,7 +3,7 @@ import { withProgress } from '../callbacks.js'
 import type { DataSet } from '../data/dataset.js'
 import { take } from '../data/select.js'
 import type { Device } from '../device/device.js'
-import { throwIfAborted } from '../errors.js'
+import { LosscapeError, throwIfAborted } from '../errors.js'
 import { attentionAnatomy } from '../nn/attention/anatomy.js'
 import type { Model } from '../nn/model.js'
 import { requireOptions } from '../options.js'
@@ -74,5 +74,34 @@ function requireIndices(name: string, list: readonly number[], count: number): v
     name,
     `a list of integers from 0 to ${count - 1}`,
     Array.isArray(list) ? `[${list.slice(0, 8).map(String)}]` : list,
+  )
+}
+
+const isFloats = (list: unknown): list is Float32Array | Float64Array =>
+  list instanceof Float32Array || list instanceof Float64Array
+
+/**
+ * Checks what {@link attentionMatrices} gave.
+ * @returns N
+ * @throws ERR_ARGUMENT, ERR_SHAPE
+ */
+export function requireMatrices(where: string, matrices: BlockMatrices): number {
+  const { images, scores, weights, queries, keys, factors } = matrices ?? {}
+  const sound =
+    [images, factors].every((list) => Array.isArray(list) && list.length > 0) &&
+    [scores, weights, queries, keys].every(isFloats) &&
+    factors.every((f) => f === null || (isFloats(f?.z) && Number.isSafeInteger(f.r)))
+  if (!sound) throw argumentError(where, 'matrices', 'a block of attentionMatrices()', matrices)
+  const each = weights.length / (images.length * factors.length)
+  const tokens = Math.round(Math.sqrt(each))
+  const fits =
+    tokens * tokens === each && scores.length === weights.length && queries.length === keys.length
+  if (fits && Number.isInteger(queries.length / (images.length * factors.length * tokens))) {
+    return tokens
+  }
+  throw new LosscapeError(
+    'ERR_SHAPE',
+    `${where}: ${weights.length} weights and ${scores.length} scores are no square matrices of ` +
+      `${factors.length} heads for ${images.length} images.`,
   )
 }

@@ -2,6 +2,7 @@ import { argumentError } from '../arguments.js'
 import { withProgress } from '../callbacks.js'
 import { requireOptions } from '../options.js'
 import type { BlockMatrices } from '../train/attention-reader.js'
+import { requireMatrices } from './attention-matrices.js'
 import { type HostMatrix, lowRankSingularValues, singularValues } from './singular-values.js'
 
 /** Natural logarithms by index, over the matrices; -∞ where a singular value is 0. */
@@ -55,9 +56,7 @@ export async function attentionSpectrum(
   options: AttentionSpectrumOptions = {},
 ): Promise<AttentionSpectrum> {
   const where = 'attentionSpectrum()'
-  if (!matrices || !Array.isArray(matrices.images) || !Array.isArray(matrices.factors)) {
-    throw argumentError(where, 'matrices', 'a block of attentionMatrices()', matrices)
-  }
+  const tokens = requireMatrices(where, matrices)
   requireOptions(where, options, ['tolerance', 'method', 'signal', 'onProgress'])
   const { tolerance = 1e-10, method = 'factors' } = options
   if (!(typeof tolerance === 'number' && tolerance >= 0 && tolerance < 1)) {
@@ -74,9 +73,9 @@ export async function attentionSpectrum(
     const weights: Float64Array[] = []
     for (let at = 0; at < total; at++) {
       const [image, head] = [Math.floor(at / heads), at % heads]
-      const one = new HeadOf(matrices, image, head)
-      scores.push(padded(await one.scoreValues(method, signal), one.tokens))
-      weights.push(padded(await one.weightValues(method, signal), one.tokens))
+      const one = new HeadOf(matrices, image, head, tokens)
+      scores.push(padded(await one.scoreValues(method, signal), tokens))
+      weights.push(padded(await one.weightValues(method, signal), tokens))
       onProgress?.(at + 1, total)
     }
     const ranks = weights.map((values) => values.filter((x) => x > tolerance * values[0]).length)
@@ -92,7 +91,6 @@ export async function attentionSpectrum(
 
 /** One head on one image. */
 class HeadOf {
-  readonly tokens: number
   private readonly at: number
   private readonly heads: number
 
@@ -100,11 +98,10 @@ class HeadOf {
     private readonly matrices: BlockMatrices,
     private readonly image: number,
     private readonly head: number,
+    private readonly tokens: number,
   ) {
-    const { images, factors, weights } = matrices
-    this.heads = factors.length
+    this.heads = matrices.factors.length
     this.at = image * this.heads + head
-    this.tokens = Math.round(Math.sqrt(weights.length / (images.length * this.heads)))
   }
 
   scoreValues(method: 'factors' | 'full', signal?: AbortSignal): Promise<Float64Array> {

@@ -1,4 +1,4 @@
-import { argumentError, isVector, requireArguments } from '../arguments.js'
+import { argumentError, describe, isVector, requireArguments } from '../arguments.js'
 import { withProgress } from '../callbacks.js'
 import type { DataSet } from '../data/dataset.js'
 import type { Device } from '../device/device.js'
@@ -103,7 +103,7 @@ function axesOf(
     throw new LosscapeError(
       'ERR_ARGUMENT',
       'lossSurface() needs the half widths of its grid as two positive numbers: pass halfWidths, ' +
-        `or a plane with a path that leaves its centre; got ${JSON.stringify(widths)}.`,
+        `or a plane with a path that leaves its centre; got ${describe(halfWidths)}.`,
     )
   }
   const half = (grid - 1) / 2

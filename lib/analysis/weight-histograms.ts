@@ -82,7 +82,7 @@ export function weightHistograms(
   options: HistogramOptions = {},
 ): NamedHistogram[] {
   requireOptions('weightHistograms()', options, OPTIONS)
-  if (!Array.isArray(moments)) {
+  if (!Array.isArray(moments) || !moments.every((m) => typeof m?.name === 'string')) {
     throw argumentError('weightHistograms()', 'moments', 'a list of { name, params }', moments)
   }
   const { bins, range = 0.1 } = options

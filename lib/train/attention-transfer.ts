@@ -53,8 +53,9 @@ export async function attentionTransferSet(
   const blockSize = heads * tokens * tokens
   const sample = pixels + depth * blockSize
   const inputs = newArray(Float32Array, set.size * sample, 'Images with their attention')
-  const batch = Math.min(options.batch ?? 64, set.size)
-  requireArguments(where, { count: batch })
+  const { batch: count = 64 } = options
+  requireArguments(where, { count })
+  const batch = Math.min(count, set.size)
   const blocks = Array.from({ length: depth }, (_, i) => i)
   return withProgress(options, async ({ signal, onProgress }) => {
     const chunk = (from: number): DataSet =>
