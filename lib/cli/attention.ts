@@ -25,6 +25,9 @@ interface AttentionFlags extends OutputOptions, ComputeOptions {
   batch: number
 }
 
+/** A head of a small network has few hundred coefficients. */
+const HEAD_BINS = 41
+
 /** `losscape attention RUN` */
 export function command(): Command {
   const base = new Command()
@@ -115,7 +118,9 @@ async function attention(folder: string, flags: AttentionFlags, session: Session
       spectra,
       maps: images.map((image) => imageMaps(image, maps, set)),
       pictures: images.map((image) => picture(set, image)),
-      coefficients: headHistograms(model, params).flatMap(coefficientHistograms),
+      coefficients: headHistograms(model, params, { bins: HEAD_BINS }).flatMap(
+        coefficientHistograms,
+      ),
       cost: {
         ...cost,
         activationOperations: orNull(cost.activationOperations),

@@ -49,6 +49,7 @@ export function variant(
       r: 2,
       tokens: 5,
       beyond: learnable ? 1e-16 : 0.1,
+      beyondLeast: learnable ? 1e-17 : 0.01,
       least: learnable ? 2 : 5,
       block: 1,
       scores: band,

@@ -54,7 +54,7 @@ describe('claims about learnable attention', () => {
     'projection-latent': against({ accuracy: 0.31 }, { g3bLatent: one(variant('g3bLatent')) }),
     'projection-output': against({ accuracy: 0.5 }, { g3bOutput: one(variant('g3bOutput')) }),
     'low-rank': all({ ranks: ranks({ beyond: 1e-7 }) }),
-    'softmax-rank': { softmax: one(variant('softmax', { ranks: ranks({ least: 2 }) })) },
+    'softmax-rank': { softmax: one(variant('softmax', { ranks: ranks({ beyondLeast: 1e-15 }) })) },
     parameters: all({ parameters: { counted: 71, law: 70, all: 1000 } }),
     memory: { memory: one(memory(20)) },
     better: against({ accuracy: 0.5 }, { softmax }),

@@ -48,8 +48,8 @@ export const QUESTIONS = {
   softmaxRank: {
     id: 'softmax-rank',
     claim: 'Softmax attention is not of low rank.',
-    measure: 'singular values above 1e-6 σ_1, fewest, over r',
-    threshold: { above: 1 },
+    measure: 'σ_(r+1) / σ_1 of the attention matrices in float64, smallest',
+    threshold: { above: 1e-10 },
   },
   parameters: {
     id: 'parameters',
@@ -129,7 +129,7 @@ export function karatClaims(results: Part): Claim[] {
     [QUESTIONS.projectionLatent, accuracyOver('g3b', 'g3bLatent')],
     [QUESTIONS.projectionOutput, accuracyOver('g3b', 'g3bOutput')],
     [QUESTIONS.lowRank, of(LEARNABLE, ({ ranks }) => ranks.beyond)],
-    [QUESTIONS.softmaxRank, of(['softmax'], ({ ranks }) => ranks.least / ranks.r)],
+    [QUESTIONS.softmaxRank, of(['softmax'], ({ ranks }) => ranks.beyondLeast)],
     [
       QUESTIONS.parameters,
       of([...LEARNABLE, 'g3bLatent', 'g3bOutput'], ({ parameters: p }) => p.counted - p.law),

@@ -76,8 +76,8 @@ export function karatSettings({ full, data }: ReproduceRequest): KaratSettings {
       grid: full ? 25 : 13,
       surfaceSamples: full ? 500 : 200,
       hessianSamples: full ? 500 : 100,
-      eigenvalues: 5,
-      quadrature: full ? { probes: 5, steps: 60 } : { probes: 2, steps: 30 },
+      eigenvalues: full ? 5 : 3,
+      quadrature: full ? { probes: 5, steps: 60 } : { probes: 1, steps: 30 },
     },
     memory: {
       batch: 64,

@@ -35,8 +35,9 @@ export interface Ranks {
   /** r of the network. */
   readonly r: number
   readonly tokens: number
-  /** Largest σ_(r+1) / σ_1 over blocks, heads and images. */
+  /** Largest and smallest σ_(r+1) / σ_1 over blocks, heads and images. */
   readonly beyond: number
+  readonly beyondLeast: number
   /** Smallest number of σ above 1e-6 σ_1. */
   readonly least: number
   /** The last block, and what is of it. */
@@ -158,7 +159,7 @@ async function ranksOf(
   const images = Array.from({ length: count }, (_, i) => i)
   const blocks = await attentionMatrices(device, model, params, test, { images, signal })
   const { rank: r } = settings.network
-  let [beyond, least] = [0, Number.POSITIVE_INFINITY]
+  let [beyond, beyondLeast, least] = [0, Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY]
   const bands: { scores: LogBand; weights: LogBand }[] = []
   for (const block of blocks) {
     // The full matrix, for a rank by construction would prove nothing.
@@ -166,12 +167,15 @@ async function ranksOf(
     const { scores, weights, rank } = await attentionSpectrum(block, options)
     const past = weights.max[r] ?? Number.NEGATIVE_INFINITY
     beyond = Math.max(beyond, Math.exp(past - weights.min[0]))
+    // Of different matrices, hence a bound.
+    const pastLeast = weights.min[r] ?? Number.NEGATIVE_INFINITY
+    beyondLeast = Math.min(beyondLeast, Math.exp(pastLeast - weights.max[0]))
     least = Math.min(least, rank.min)
     bands.push({ scores: band(scores), weights: band(weights) })
   }
   const tokens = blocks[0].weights.length / (count * settings.network.heads)
   const last = { block: blocks.length - 1, ...bands[bands.length - 1] }
-  return { r, tokens: Math.round(Math.sqrt(tokens)), beyond, least, ...last }
+  return { r, tokens: Math.round(Math.sqrt(tokens)), beyond, beyondLeast, least, ...last }
 }
 
 function band(values: { min: Float64Array; mean: Float64Array; max: Float64Array }): LogBand {
