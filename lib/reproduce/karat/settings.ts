@@ -55,7 +55,7 @@ export interface KaratSettings {
   }
 }
 
-/** The small setting takes some ten minutes with three seeds; `full` is 20 times the work. */
+/** The small setting takes some minutes a seed; `full` is 20 times the work. */
 export function karatSettings({ full, data }: ReproduceRequest): KaratSettings {
   return {
     data: { spec: data ?? 'glyphs', samples: full ? 10_000 : 2000, test: full ? 2000 : 1000 },
