@@ -1,5 +1,5 @@
 // Prints { bytes, accounted } of one pass through the layer (B 64, forward and backward) or through
-// full-rank attention (forward) in this process: `karat-memory.ts layer|full-rank THREADS DEVICE`.
+// full-rank attention (one image, forward) in this process: `karat-memory.ts layer|full-rank THREADS DEVICE`.
 import { karatAttention, open, trace } from '../../lib/index.js'
 import { peakDuring } from '../memory.js'
 import { resident } from '../programs.js'
@@ -11,7 +11,7 @@ const device = await open({ device: name, threads: Number(threads) })
 function fullRank(tokens: number) {
   const { heads, width } = LAYER
   const G = 10
-  const rows = [8, heads, tokens, width]
+  const rows = [1, heads, tokens, width]
   const edges = [heads, tokens, tokens, G]
   return trace(
     (q, k, v, a, b) => karatAttention(q, k, v, { a, b }, { G, order: 'full' }),

@@ -145,7 +145,7 @@ export const KARAT: BenchCase[] = [
   },
   {
     id: 'karat/full-rank',
-    what: 'working memory of full-rank attention, N 197, G 10, forward',
+    what: 'working memory of full-rank attention on one image, N 197, G 10, forward',
     metric: 'peak_bytes',
     slow: true,
     ours: memory('full-rank', { value: 8e6, name: 'wanted' }),

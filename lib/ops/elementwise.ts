@@ -135,6 +135,10 @@ function apply(name: string, ...operands: Operand[]): Tensor {
 const sigmoidReference = (x: number): number =>
   x >= 0 ? 1 / (1 + Math.exp(-x)) : Math.exp(x) / (1 + Math.exp(x))
 
+const INVERSE_SQRT_TWO_PI = 1 / Math.sqrt(2 * Math.PI)
+const normalDensity = (x: number): number => Math.exp(-0.5 * x * x) * INVERSE_SQRT_TWO_PI
+const normalCumulative = (x: number): number => 0.5 * (1 + erfReference(x * Math.SQRT1_2))
+
 const truth = (condition: boolean): number => (condition ? 1 : 0)
 
 function roundHalfEven(x: number): number {
@@ -211,6 +215,27 @@ defineElementwise({
   name: 'relu',
   scalar: (a) => (a <= 0 ? 0 : a),
   partial: (_, t, _x, y) => where(le(y, 0), 0, t),
+})
+// With Φ and φ the normal distribution and its density: xΦ, Φ + xφ and (2 - x²)φ. Operations of
+// their own, so that a linear program keeps each as one value and not the parts of a formula.
+defineElementwise({
+  name: 'gelu',
+  scalar: (a) => a * normalCumulative(a),
+  partial: (_, t, [x]) => mul(t, apply('gelu_slope', x)),
+})
+defineElementwise({
+  name: 'gelu_slope',
+  scalar: (a) => normalCumulative(a) + a * normalDensity(a),
+  partial: (_, t, [x]) => mul(t, apply('gelu_curvature', x)),
+})
+defineElementwise({
+  name: 'gelu_curvature',
+  scalar: (a) => (2 - a * a) * normalDensity(a),
+  partial(_, t, [x]) {
+    const square = mul(x, x)
+    const density = mul(exp(mul(square, -0.5)), INVERSE_SQRT_TWO_PI)
+    return mul(t, mul(mul(x, sub(square, 4)), density))
+  },
 })
 defineElementwise({ name: 'floor', scalar: (a) => Math.floor(a) })
 defineElementwise({ name: 'round', scalar: roundHalfEven })
@@ -396,7 +421,7 @@ export function gelu(a: Tensor, approximate: 'none' | 'tanh' = 'none'): Tensor {
     const inner = mul(add(a, mul(mul(mul(a, a), a), 0.044715)), Math.sqrt(2 / Math.PI))
     return mul(mul(a, 0.5), add(tanh(inner), 1))
   }
-  return mul(mul(a, 0.5), add(erf(mul(a, Math.SQRT1_2)), 1))
+  return apply('gelu', a)
 }
 
 /** a sigmoid(a), also called swish. */

@@ -2,6 +2,7 @@ import { LosscapeError } from '../../errors.js'
 import { sameShape, stridesOf } from '../shape.js'
 import type { Attributes, DType, Operation, Program, Value } from '../types.js'
 import { uniformValue } from './fold.js'
+import { isGelu, writeGelu } from './gelu.js'
 import { formGroups, isElementwise } from './groups.js'
 import { producersOf } from './rewrite.js'
 import { collapseAxes, isViewOperation, type View, viewOf } from './views.js'
@@ -58,6 +59,7 @@ class Formula {
   private readonly code: number[][] = []
   private readonly registers = new Map<number, number>()
   private readonly constantRegisters = new Map<number, number>()
+  private readonly parts = new Map<string, number>()
 
   /** Instruction results are numbered after the inputs, which are all known only at the end. */
   private static readonly RESULT = 1 << 20
@@ -92,6 +94,15 @@ class Formula {
     if (known !== undefined) return known
     const register = this.instruction('const', this.constants.push(number) - 1)
     this.constantRegisters.set(number, register)
+    return register
+  }
+
+  /** The register that `write` fills, once for each key. */
+  once(key: string, write: () => number): number {
+    const known = this.parts.get(key)
+    if (known !== undefined) return known
+    const register = write()
+    this.parts.set(key, register)
     return register
   }
 
@@ -157,6 +168,7 @@ function write(formula: Formula, op: Operation, a: number, b?: number, c?: numbe
   }
   // The machine has no ReLU of its own; its max propagates NaN as ReLU does.
   if (op.name === 'relu') return formula.instruction('max', a, formula.constant(0))
+  if (isGelu(op.name)) return writeGelu(formula, op.name, a)
   return formula.instruction(op.name, a, b, c)
 }
 

@@ -5,6 +5,7 @@ import { eliminateCommon } from './common.js'
 import { eliminateDead } from './dead.js'
 import { fold } from './fold.js'
 import { fuseElementwise } from './fuse.js'
+import { scheduleLate } from './schedule.js'
 import { stripMarkers } from './strip.js'
 
 /** Passes that leave a program differentiable: folding, common subexpressions, dead code. */
@@ -18,5 +19,5 @@ export function simplify(program: Program): Program {
 
 /** Prepares a program for a device; the result cannot be differentiated any more. */
 export function lower(program: Program): Program {
-  return fuseElementwise(accumulateProducts(simplify(stripMarkers(program))))
+  return scheduleLate(fuseElementwise(accumulateProducts(simplify(stripMarkers(program)))))
 }
