@@ -295,11 +295,17 @@ defineOperation({
 export interface AttentionOptions {
   /** Factor of the scores. Default 1 / sqrt(D). */
   scale?: number
-  /** Query i sees the keys 0 to i only. Default false. */
+  /**
+   * Query i sees the keys 0 to i only, whose keys and values must all be finite: a weight of 0 does
+   * not take away a NaN. Default false.
+   */
   causal?: boolean
   /** [B, M], u8 or i32: keys with 0 take no part, whatever they hold. */
   keyMask?: Tensor
-  /** Added to the scores: [B or 1, H or 1, N, M]; -Infinity hides a key from a query. */
+  /**
+   * Added to the scores: [B or 1, H or 1, N, M]; -Infinity hides a key, which must be finite, from a
+   * query.
+   */
   bias?: Tensor
   /** Axes of q, k and v: [B, H, N, D] (default) or [B, N, H, D]. */
   layout?: 'bhnd' | 'bnhd'

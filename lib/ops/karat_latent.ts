@@ -1,4 +1,5 @@
 import { LosscapeError } from '../errors.js'
+import { requireOptions } from '../options.js'
 import { defineOperation, type MaybeTensor } from '../program/registry.js'
 import { range } from '../program/shape.js'
 import { emit, emitOne, type Tensor } from '../program/tensor.js'
@@ -341,6 +342,7 @@ export function karatLatent(
   options: KaratLatentOptions,
 ): Tensor {
   const width = q.shape[q.rank - 1]
+  requireOptions('karatLatent()', options, ['basis', 'base', 'scale', 'keyMask', 'layout'])
   const { basis, base = 'zero', scale = 1 / Math.sqrt(width), keyMask, layout = 'bhnd' } = options
   if (!Number.isFinite(scale)) {
     throw new LosscapeError('ERR_ARGUMENT', `scale must be a finite number, got ${String(scale)}.`)

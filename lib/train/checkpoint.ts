@@ -133,6 +133,9 @@ export function requireSameSetting(
   wanted: CheckpointSetting,
   moments: number,
 ): void {
+  if (!Array.isArray(checkpoint.moments) || typeof checkpoint.setting?.recipe !== 'object') {
+    throw argumentError('train()', 'resume', 'a checkpoint of a training', checkpoint)
+  }
   const before = described(checkpoint.setting)
   const now = described(wanted)
   const differences = [...new Set([...before.keys(), ...now.keys()])]

@@ -20,6 +20,9 @@ export interface FeedOptions {
 /** What workers do to the samples of a set. */
 export type FeedPlan = Pick<BatchSetting, 'shape' | 'augment' | 'mix'>
 
+/** More threads than any batch can use take memory and time to start. */
+const MAX_WORKERS = 64
+
 /** Share of the batches that CutMix gets where mixup is on too. */
 const SWITCH = 0.5
 
@@ -38,7 +41,10 @@ export function resolveFeed(
   }
   const mixes = mixup > 0 || cutmix > 0
   if (augment === undefined && !mixes) return null
-  if (mixes) requireMixable(set, loss)
+  if (mixes) {
+    requireMixable(set, loss)
+    requireLabels(set)
+  }
   const mix: MixPlan | null = mixes
     ? { mixup, cutmix, switchProbability: SWITCH, classes: set.classes as number }
     : null
@@ -54,6 +60,16 @@ function requireMixable(set: DataSet, loss: LossSpec): void {
     'ERR_ARGUMENT',
     `${set.name}: mixup and cutmix mix class labels under the loss 'cross-entropy' without ` +
       'ignoreLabel; leave them out, or take that loss and a set with labels.',
+  )
+}
+
+/** Mixed labels are probabilities, in which a label out of range would only be missing. */
+function requireLabels({ name, targets, classes }: DataSet): void {
+  const at = targets.findIndex((label) => !(label >= 0 && label < (classes as number)))
+  if (at < 0) return
+  throw new LosscapeError(
+    'ERR_RANGE',
+    `${name}: sample ${at} has label ${targets[at]}; expected 0 to ${(classes as number) - 1}.`,
   )
 }
 
@@ -85,7 +101,8 @@ export function startPool(
     readonly workers: number
   },
 ): BatchPool {
-  const { order, batch, seed, precision, from, to, workers } = run
+  const { order, batch, seed, precision, from, to } = run
+  const workers = Math.min(run.workers, to - from, MAX_WORKERS)
   const jobs = (step: number): BatchJob | null => {
     if (step >= to) return null
     const rows = order.rows(step, step + 1).rows.subarray(0, order.samplesOf(step))

@@ -49,7 +49,10 @@ export interface TrainOptions {
   readonly mixup?: number
   /** Puts a box of another sample into each, λ ~ Beta(a, a); 1 is usual. With both: either, evenly. */
   readonly cutmix?: number
-  /** Threads that augment and mix; no influence on results. Default: one less than the device's. */
+  /**
+   * Threads that augment and mix; no influence on results. At most 64, and one a step, are started.
+   * Default: one less than the device's.
+   */
   readonly workers?: number
   /** Keeps a moving average of θ, by its decay or options; it is evaluated like θ. */
   readonly ema?: EmaSpec

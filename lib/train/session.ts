@@ -184,6 +184,8 @@ export class TrainSession {
             },
             { token },
           )
+          // Awaited later, or never when another step fails first.
+          run.catch(() => {})
           running.push(run)
         }
       } catch (error) {
@@ -193,7 +195,11 @@ export class TrainSession {
           throw error
         }
       }
-      while (running.length > 0) await settle()
+      try {
+        while (running.length > 0) await settle()
+      } finally {
+        await Promise.allSettled(running)
+      }
     })
     return joined(results)
   }

@@ -191,6 +191,46 @@ describe('training on augmented batches', () => {
     for (let i = 0; i < average.length; i++) expect(run.ema?.[i]).toBeCloseTo(average[i], 12)
   })
 
+  const damaged = (label: number) => ({
+    ...set,
+    targets: labels.map((value, i) => (i === 7 ? label : value)),
+  })
+
+  it('fails with the error of its step, whatever is staged behind it', async () => {
+    const { augment, optimizer } = OPTIONS
+    for (let seed = 0; seed < 6; seed++) {
+      const options = { optimizer, augment, epochs: 2, batch: 8, seed, workers: 1 + (seed % 3) }
+      await expect(train(held.device, model, damaged(-1), options)).rejects.toMatchObject({
+        code: 'ERR_RANGE',
+      })
+    }
+  })
+
+  it('mixes no labels out of range', async () => {
+    for (const label of [-1, 4, 1000]) {
+      await expect(train(held.device, model, damaged(label), OPTIONS)).rejects.toMatchObject({
+        code: 'ERR_RANGE',
+        message: expect.stringContaining(`sample 7 has label ${label}; expected 0 to 3`),
+      })
+    }
+  })
+
+  it('refuses to resume what is no checkpoint', async () => {
+    const resume = {} as Checkpoint
+    await expect(train(held.device, model, set, { ...OPTIONS, resume })).rejects.toMatchObject({
+      code: 'ERR_ARGUMENT',
+    })
+  })
+
+  it('starts no more workers than there are steps', async () => {
+    const began = train(held.device, model, set, { ...OPTIONS, epochs: 1, workers: 1000 })
+    const counts: number[] = []
+    const timer = setInterval(() => counts.push(workersAlive()), 1)
+    await began
+    clearInterval(timer)
+    expect(Math.max(...counts)).toBeLessThanOrEqual(4)
+  })
+
   it('stops at a divergence with the parameters of the step before', async () => {
     const options = {
       ...OPTIONS,

@@ -5,7 +5,13 @@ import type { Tensor } from '../../program/tensor.js'
 import type { Parameter } from '../init.js'
 import type { TensorMap } from '../model.js'
 import { type HeadGroup, headGroups } from './groups.js'
-import { karatAttention, karatWeights, requireTensors, type ScoreOptions } from './karat.js'
+import {
+  karatAttention,
+  karatWeights,
+  requireScoreOptions,
+  requireTensors,
+  type ScoreOptions,
+} from './karat.js'
 import type { KaratOptions, KaratSetting } from './options.js'
 import { karatParameters } from './parameters.js'
 
@@ -103,12 +109,10 @@ export function attendWeights(
 /**
  * Scores s q kᵀ + bias [B, H, N, M], written out; for analysis.
  */
-export function attentionScores(
-  q: Tensor,
-  k: Tensor,
-  { scale, bias, layout = 'bhnd' }: ScoreOptions = {},
-): Tensor {
+export function attentionScores(q: Tensor, k: Tensor, options: ScoreOptions = {}): Tensor {
   requireTensors('attentionScores()', { q, k })
+  requireScoreOptions('attentionScores()', options)
+  const { scale, bias, layout = 'bhnd' } = options
   if (q.rank !== 4 || k.rank !== 4 || q.shape[3] !== k.shape[3]) {
     throw new LosscapeError(
       'ERR_SHAPE',

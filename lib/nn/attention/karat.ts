@@ -46,8 +46,8 @@ export function karatAttention(
   parameters: TensorMap,
   options: Omit<KaratOptions, 'heads'> & ScoreOptions = {},
 ): Tensor {
-  const { scale, keyMask, bias, layout, ...rest } = options
-  const run = new KaratRun(karatSetting(rest), parameters, q, k, { scale, keyMask, bias, layout })
+  const { rest, scores } = splitOptions('karatAttention()', options)
+  const run = new KaratRun(karatSetting(rest), parameters, q, k, scores)
   run.requireValues(v)
   return run.fromHeads(run.apply(run.withoutMasked(run.toHeads(v))))
 }
@@ -63,8 +63,8 @@ export function karatWeights(
   parameters: TensorMap,
   options: Omit<KaratOptions, 'heads'> & ScoreOptions = {},
 ): Tensor {
-  const { scale, keyMask, bias, layout, ...rest } = options
-  const run = new KaratRun(karatSetting(rest), parameters, q, k, { scale, keyMask, bias, layout })
+  const { rest, scores } = splitOptions('karatWeights()', options)
+  const run = new KaratRun(karatSetting(rest), parameters, q, k, scores)
   return run.keepKeys(run.weights())
 }
 
@@ -89,9 +89,6 @@ class KaratRun {
   ) {
     this.layout = layout
     requireTensors('karat attention', { q, k })
-    if (layout !== 'bhnd' && layout !== 'bnhd') {
-      throw argumentError('karat attention', 'layout', "'bhnd' or 'bnhd'", layout)
-    }
     if (typeof p !== 'object' || p === null) {
       throw argumentError('karat attention', 'parameters', 'tensors by their names', p)
     }
@@ -121,7 +118,8 @@ class KaratRun {
     const { heads, tokens } = this
     for (const { name, shape } of karatParameters(this.setting, { heads, tokens })) {
       const got = this.p[name]
-      if (!got) {
+      if (got !== undefined) requireTensors('karat attention', { [name]: got })
+      else {
         throw new LosscapeError(
           'ERR_ARGUMENT',
           `karat attention needs the parameter '${name}' [${shape}]; it got ${
@@ -310,6 +308,37 @@ class KaratRun {
       return ops.transpose(m, [3, 0, 2, 1, 4])
     })
     return ops.concat(parts, 2)
+  }
+}
+
+/** Options of the functions and those of the scores, checked as far as types go. */
+function splitOptions(where: string, options: Omit<KaratOptions, 'heads'> & ScoreOptions) {
+  if (typeof options !== 'object' || options === null) {
+    throw argumentError(where, 'options', 'an object', options)
+  }
+  const { heads } = options as KaratOptions
+  if (heads !== undefined) {
+    throw argumentError(where, 'heads', 'nothing, as its heads are alike', heads)
+  }
+  const { scale, keyMask, bias, layout, ...rest } = options
+  const scores = { scale, keyMask, bias, layout }
+  requireScoreOptions(where, scores)
+  return { rest, scores }
+}
+
+/** @throws ERR_ARGUMENT */
+export function requireScoreOptions(where: string, options: ScoreOptions): void {
+  if (typeof options !== 'object' || options === null) {
+    throw argumentError(where, 'options', 'an object', options)
+  }
+  const { scale, keyMask, bias, layout = 'bhnd' } = options
+  if (scale !== undefined && !Number.isFinite(scale)) {
+    throw argumentError(where, 'scale', 'a finite number', scale)
+  }
+  if (keyMask !== undefined) requireTensors(where, { keyMask })
+  if (bias !== undefined) requireTensors(where, { bias })
+  if (layout !== 'bhnd' && layout !== 'bnhd') {
+    throw argumentError(where, 'layout', "'bhnd' or 'bnhd'", layout)
   }
 }
 
