@@ -62,33 +62,35 @@
 //                 q [B, H, N, D], k [B, H, M, D] (strings layout bnhd: [B, N, H, D], [B, M, H, D]),
 //                 C [E, H, J, M, r], sample b of set floor(b E / B), mask u8 or i32 [B, M];
 //                 tangents have a leading R. x = scale q.k, Z = sum over keys of nonzero mask and
-//                 features j of f_j(x) C. strings basis, base (zero identity silu gelu), layout (bhnd
-//                 bnhd); numbers basisNumbers, scale, masked (0/1: mask is there). Features of a
-//                 basis with its numbers, then b(x) unless base is zero:
-//                 fourier G: cos x .. cos Gx, sin x .. sin Gx; chebyshev n: T_1 .. T_n of tanh x;
-//                 rbf J, low, high: e^(-((x - c_j) / h)^2), centers h apart from low to high;
-//                 bspline k, G, range: G + k B-splines of degree k on knots 2 range / G apart.
+//                 features j of f_j(x) C. strings basis, base (zero identity silu gelu), layout
+//                 (bhnd bnhd); numbers basisNumbers, scale, masked (0/1: mask is there). Features
+//                 of a basis with its numbers, then b(x) unless base is zero: fourier G: cos x ..
+//                 cos Gx, sin x .. sin Gx; chebyshev n: T_1 .. T_n of tanh x; rbf J, low, high:
+//                 e^(-((x - c_j) / h)^2), centers h apart from low to high; bspline k, G, range: G
+//                 + k B-splines of degree k on knots 2 range / G apart.
 //   karat_edges           q, k, theta [E, H, P, M, r] [, mask [B, M]] -> z [B, H, N, r]
 //   karat_edges_vjp       .., g like z                           -> dq, dk, dtheta
 //   karat_edges_jvp       .., tq, tk, ttheta [R, ..]             -> [R, B, H, N, r]
 //   karat_edges_vjp_jvp   .., g, tq, tk, ttheta, tg [R, ..]      -> tangents of dq, dk, dtheta
 //   karat_edges_jvp_jvp   .., tq, tk, ttheta, uq, uk, utheta [R, ..] -> d2 z (t, u) [R, ..]
-//                 z_np = sum_m phi(scale q_n . k_m; theta_mp); strings layout (bhnd: q [B, H, N, D],
-//                 k [B, H, M, D]; bnhd: [B, N, H, D], [B, M, H, D]), basis (rational mexican-hat
-//                 morlet dog meyer shannon; lib/ops/karat-edges-functions.ts has phi and P); numbers
-//                 scale, omega (of morlet), masked (0/1: mask is there, u8 or i32, 0 drops a key).
-//                 Sample b has parameter set floor(b E / B); E divides B.
+//                 z_np = sum_m phi(scale q_n . k_m; theta_mp); strings layout (bhnd: q [B, H, N,
+//                 D], k [B, H, M, D]; bnhd: [B, N, H, D], [B, M, H, D]), basis (rational
+//                 mexican-hat morlet dog meyer shannon; lib/ops/karat-edges-functions.ts has phi
+//                 and P); numbers scale, omega (of morlet), masked (0/1: mask is there, u8 or i32,
+//                 0 drops a key). Sample b has parameter set floor(b E / B); E divides B.
 //   attention         q, k, v [, bias] [, mask] -> o, lse [B.., H, N]
 //   attention_vjp     .., o, lse, dO -> dQ, dK, dV [, dBias]
 //   attention_jvp     .., o, lse, Q', K', V' [, bias'] -> o', lse'
-//   attention_vjp_jvp .., o, lse, dO, Q', K', V' [, bias'], o', lse', dO' -> dQ', dK', dV' [, dBias']
-//                 q [B.., H, N, D], k [B.., H, M, D], v and o with E for D; strings layout (bhnd, or
-//                 bnhd: [B.., N, H, D]). bias [B.., H, N, M] with axes before N of size 1 where it
-//                 is shared; mask u8 or i32 [B.., M], 0: the key takes no part. numbers scale,
+//   attention_vjp_jvp .., o, lse, dO, Q', K', V' [, bias'], o', lse', dO' -> dQ', dK', dV' [,
+//   dBias']
+//                 q [B.., H, N, D], k [B.., H, M, D], v and o with E for D; strings layout (bhnd,
+//                 or bnhd: [B.., N, H, D]). bias [B.., H, N, M] with axes before N of size 1 where
+//                 it is shared; mask u8 or i32 [B.., M], 0: the key takes no part. numbers scale,
 //                 causal (0/1: key j for queries i >= j only), bias, mask (0/1: operand is there),
-//                 biasActive (0/1: bias' and dBias are there). Tangents may have leading axes [R..],
-//                 all the same. o = P V, P = exp(S - lse), S = scale Q K^T + bias; a row without
-//                 keys has o = lse = 0. Derivatives take o, lse and their tangents as given.
+//                 biasActive (0/1: bias' and dBias are there). Tangents may have leading axes
+//                 [R..], all the same. o = P V, P = exp(S - lse), S = scale Q K^T + bias; a row
+//                 without keys has o = lse = 0. Derivatives take o, lse and their tangents as
+//                 given.
 #pragma once
 
 #include <string>

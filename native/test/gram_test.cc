@@ -7,7 +7,6 @@
 
 #include "native/cpu/combine.h"
 #include "native/cpu/hypot.h"
-#include "native/cpu/hypot.h"
 #include "native/cpu/multiply.h"
 #include "native/runtime/random.h"
 #include "native/test/kernel_run.h"

@@ -192,12 +192,13 @@ describe('the addon', () => {
     ].map((call) => {
       try {
         call()
+        return 'none'
       } catch (error) {
         return (error as LosscapeError).code
       }
     })
     expect(codes).toEqual([
-      ...['ERR_ARGUMENT', undefined, 'ERR_SHAPE', 'ERR_ARGUMENT', 'ERR_ARGUMENT', 'ERR_ARGUMENT'],
+      ...['ERR_ARGUMENT', 'none', 'ERR_SHAPE', 'ERR_ARGUMENT', 'ERR_ARGUMENT', 'ERR_ARGUMENT'],
     ])
     operator.dispose()
   })
