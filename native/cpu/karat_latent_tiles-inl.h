@@ -124,7 +124,6 @@ struct KaratSlope {
   T* HWY_RESTRICT curve;
 };
 
-// to (+)= scale panel e
 // to [kRows, kVectors] (+)= scale panel e, rows w apart
 template <int kRows, int kVectors, class D, class V, typename T = hn::TFromD<D>>
 HWY_INLINE void AddProduct(D d, const T* HWY_RESTRICT panel, V scale, int64_t w,
