@@ -118,6 +118,7 @@ const ARGUMENTS = {
   set: SET,
   test: SET,
   params: VECTOR,
+  state: VECTOR,
   v: VECTOR,
   vs: VECTOR,
   x: VECTOR,

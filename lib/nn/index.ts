@@ -17,9 +17,11 @@ export type { Likelihood, Loss, LossSpec } from './loss.js'
 export { type Activation, type MlpInit, type MlpOptions, mlp } from './mlp.js'
 export {
   type ApplyContext,
+  type ApplyOptions,
   defineModel as define,
   type Model,
   type ModelDefinition,
+  type StatisticsMode,
   type TensorMap,
 } from './model.js'
 export { type ModelOptions, type ParseContext, parseModel as parse } from './parse.js'

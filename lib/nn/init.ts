@@ -40,7 +40,7 @@ const KINDS: readonly string[] = [
   ...['kaiming-uniform', 'kaiming-normal', 'xavier-uniform', 'xavier-normal'],
 ]
 
-/** A learned tensor of a model. */
+/** A tensor of a model, learned or of its state. */
 export interface Parameter {
   readonly name: string
   readonly shape: Shape

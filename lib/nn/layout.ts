@@ -33,15 +33,24 @@ export class ParameterLayout {
   readonly storage: number
   private readonly byName = new Map<string, LayoutEntry>()
 
-  /** @throws ERR_ARGUMENT for a repeated name */
-  constructor(parameters: readonly { readonly name: string; readonly shape: Shape }[]) {
+  /**
+   * @param kind what the tensors are, for messages
+   * @throws ERR_ARGUMENT for a repeated name
+   */
+  constructor(
+    parameters: readonly { readonly name: string; readonly shape: Shape }[],
+    readonly kind: 'parameter' | 'state' = 'parameter',
+  ) {
     let offset = 0
     let storageOffset = 0
     this.entries = parameters.map(({ name, shape }) => {
       const size = elements(shape)
       const entry: LayoutEntry = { name, shape: [...shape], size, offset, storageOffset }
       if (this.byName.has(name)) {
-        throw new LosscapeError('ERR_ARGUMENT', `Parameter '${name}' is declared twice.`)
+        throw new LosscapeError(
+          'ERR_ARGUMENT',
+          `${this.kind === 'state' ? 'State' : 'Parameter'} '${name}' is declared twice.`,
+        )
       }
       this.byName.set(name, entry)
       offset += size
@@ -62,7 +71,9 @@ export class ParameterLayout {
     if (!entry) {
       throw new LosscapeError(
         'ERR_ARGUMENT',
-        `There is no parameter '${String(name)}'; the parameters are ${this.names.join(', ')}.`,
+        this.kind === 'state'
+          ? `There is no state '${String(name)}'; the state tensors are ${this.names.join(', ') || 'none'}.`
+          : `There is no parameter '${String(name)}'; the parameters are ${this.names.join(', ')}.`,
       )
     }
     return entry
@@ -104,9 +115,10 @@ export class ParameterLayout {
   /** @throws ERR_SHAPE unless `length` is n */
   requireLength(length: number): void {
     if (length !== this.size) {
+      const what = this.kind === 'state' ? 'state vector of' : 'vector of n ='
       throw new LosscapeError(
         'ERR_SHAPE',
-        `Expected a vector of n = ${this.size} elements, got ${length}.`,
+        `Expected a ${what} ${this.size} elements, got ${length}.`,
       )
     }
   }

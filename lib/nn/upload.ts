@@ -3,6 +3,7 @@ import type { Device } from '../device/device.js'
 import { LosscapeError } from '../errors.js'
 import type { JobOptions, NativeBuffer, NativeView } from '../native.js'
 import type { FloatVector, ParameterLayout } from './layout.js'
+import type { Model } from './model.js'
 
 export interface DeviceParameters {
   readonly buffer: NativeBuffer
@@ -30,7 +31,7 @@ export function uploadParameters(
       ) {
         throw new LosscapeError(
           'ERR_NOT_FINITE',
-          `Parameter '${name}' has ${params[offset + i]} at element ${i}.`,
+          `${layout.kind === 'state' ? 'State' : 'Parameter'} '${name}' has ${params[offset + i]} at element ${i}.`,
         )
       }
     }
@@ -42,6 +43,59 @@ export function uploadParameters(
   // The queue keeps order: whatever runs later at that priority sees the parameters.
   buffer.write(0, layout.toStorage(params, storage), options).catch(() => {})
   return { buffer, views: parameterViews(layout, buffer, bytes) }
+}
+
+/** θ and σ of a model on a device. */
+export interface DevicePoint {
+  /** What {@link Model.apply} takes before the samples: θ.., σ.. */
+  readonly views: readonly NativeView[]
+  dispose(): void
+}
+
+/**
+ * Copies parameters and state to the device.
+ *
+ * @param state σ, logical; default `model.initState()`
+ * @throws as {@link uploadParameters} does
+ */
+export function uploadPoint(
+  device: Device,
+  model: Model,
+  params: ArrayLike<number>,
+  state: ArrayLike<number> | undefined,
+  precision: 'f32' | 'f64',
+  options: JobOptions = {},
+): DevicePoint {
+  const theta = uploadParameters(device, model.layout, params, precision, options)
+  try {
+    const sigma = uploadState(device, model, state, precision, options)
+    return {
+      views: [...theta.views, ...(sigma?.views ?? [])],
+      dispose() {
+        theta.buffer.dispose()
+        sigma?.buffer.dispose()
+      },
+    }
+  } catch (error) {
+    theta.buffer.dispose()
+    throw error
+  }
+}
+
+/** Copies σ to the device; null for a model without state, whose σ has no elements. */
+export function uploadState(
+  device: Device,
+  model: Model,
+  state: ArrayLike<number> | undefined,
+  precision: 'f32' | 'f64',
+  options: JobOptions = {},
+): DeviceParameters | null {
+  const { stateLayout } = model
+  if (stateLayout.size === 0) {
+    stateLayout.requireLength(state?.length ?? 0)
+    return null
+  }
+  return uploadParameters(device, stateLayout, state ?? model.initState(), precision, options)
 }
 
 /** Views of a storage vector, one per tensor. */
