@@ -2,6 +2,15 @@
 export { type AttentionOptions, attention } from './attention.js'
 export { constant, iota, onesLike, zerosLike } from './constant.js'
 export { COTANGENT, stopGradient, tap } from './control.js'
+export {
+  type ConvolutionOptions,
+  type ConvolutionTransposeOptions,
+  convolution,
+  convolutionTranspose,
+  type ImageLayout,
+  type Padding,
+  type PerAxis,
+} from './convolution.js'
 export { type CrossEntropyOptions, crossEntropy } from './cross_entropy.js'
 export {
   abs,

@@ -139,7 +139,7 @@ function batchProduct(
 }
 
 /** Sums the axes along which an operand of `shape` was broadcast. */
-function sumToShape(x: Tensor, shape: Shape): Tensor {
+export function sumToShape(x: Tensor, shape: Shape): Tensor {
   if (sameShape(x.shape, shape)) return x
   const skip = x.rank - shape.length
   const axes = range(x.rank).filter(
