@@ -19,6 +19,7 @@ it('exports what is documented, and nothing by accident', () => {
         'saveCheckpoint',
         'loadCheckpoint',
       ],
+      ...['segmentationScores', 'ConfusionMatrix', 'pixelClasses'],
       // curvature
       ...['hessian', 'gaussNewton', 'remainder', 'operatorFrom', 'denseOperator', 'checkOperator'],
       ...['fisher', 'fisherMonteCarlo', 'empiricalFisher', 'gradientCovariance'],
@@ -41,6 +42,8 @@ it('exports what is documented, and nothing by accident', () => {
       ...['attentionAnatomy', 'attentionMatrices', 'attentionSpectrum', 'attentionMaps'],
       ...['attentionCost', 'attentionCounts', 'histogram', 'weightHistograms', 'headHistograms'],
       ...['attentionStudent', 'attentionTransferSet'],
+      ...['eliminationMeasures', 'standardNormalDivergence', 'symmetricDivergence'],
+      ...['squaredWasserstein2', 'gaussianActivity'],
       // programs
       ...['ops', 'trace', 'verify', 'formatProgram', 'simplify', 'evaluateReference'],
       ...['grad', 'valueAndGrad', 'jvp', 'linearize', 'vjp', 'hessianVectorProduct', 'vmap'],

@@ -21,6 +21,16 @@ export {
   measureFrom,
   type SpectrumPart,
 } from './decomposition.js'
+export {
+  type ChannelMoments,
+  type EliminationMeasures,
+  type EliminationOptions,
+  eliminationMeasures,
+  gaussianActivity,
+  squaredWasserstein2,
+  standardNormalDivergence,
+  symmetricDivergence,
+} from './elimination.js'
 export { type LineOptions, type LinePath, linePath } from './line.js'
 export {
   countOutliers,

@@ -31,9 +31,9 @@ export interface DataSet {
   readonly shape: readonly number[]
   /** Row-major [N, ...shape]. */
   readonly inputs: InputArray
-  /** Class labels [N], or regression targets [N, ...targetShape]. */
+  /** Class labels or regression targets, [N, ...targetShape]. */
   readonly targets: TargetArray
-  /** [] for labels. */
+  /** [] for one label a sample, [h, w] for one a pixel. */
   readonly targetShape: readonly number[]
   /** Number of classes C, labels being 0 ... C - 1; null for regression. */
   readonly classes: number | null
@@ -101,13 +101,19 @@ export function validate(set: DataSet): DataSet {
       )
     }
   }
-  checkLength(name, 'inputs', inputs.length, size, shape)
-  checkLength(name, 'targets', targets.length, size, targetShape)
-  if (classes !== null) checkLabels(name, targets, classes, set.classNames)
+  requireLengths(set)
+  if (classes !== null) checkLabels(set, classes)
   if (!(inputs instanceof Uint8Array)) checkFinite(name, 'inputs', inputs, elements(shape))
   if (!(targets instanceof Int32Array)) checkFinite(name, 'targets', targets, elements(targetShape))
   checkNormalization(name, set.normalization, shape)
   return set
+}
+
+/** Throws ERR_SHAPE unless the arrays hold as many samples as the set says. */
+export function requireLengths(set: DataSet): void {
+  const { name, size, shape, targetShape, inputs, targets } = set
+  checkLength(name, 'inputs', inputs.length, size, shape)
+  checkLength(name, 'targets', targets.length, size, targetShape)
 }
 
 function checkLength(
@@ -125,12 +131,7 @@ function checkLength(
   )
 }
 
-function checkLabels(
-  name: string,
-  targets: TargetArray,
-  classes: number,
-  classNames: readonly string[] | undefined,
-): void {
+function checkLabels({ name, targets, targetShape, classNames }: DataSet, classes: number): void {
   if (!Number.isInteger(classes) || classes < 1) {
     throw new LosscapeError(
       'ERR_ARGUMENT',
@@ -146,11 +147,13 @@ function checkLabels(
       `${name}: ${classes} classes need as many names; got ${classNames.length}.`,
     )
   }
+  const stride = elements(targetShape)
   for (let i = 0; i < targets.length; i++) {
     if (targets[i] < 0 || targets[i] >= classes) {
+      const sample = Math.floor(i / stride)
       throw new LosscapeError(
         'ERR_RANGE',
-        `${name}: labels must be from 0 to ${classes - 1}; sample ${i} has ${targets[i]}. ` +
+        `${name}: labels must be from 0 to ${classes - 1}; sample ${sample} has ${targets[i]}. ` +
           'Pass a larger `classes`, or renumber the labels.',
       )
     }

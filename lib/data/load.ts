@@ -15,6 +15,7 @@ import { type DataSpec, parseSpec, SpecOptions, suggestion } from './spec.js'
 import { blobSlices } from './synthetic/blobs.js'
 import { glyphSlices } from './synthetic/glyphs.js'
 import { circleSlices, moonSlices, spiralSlices } from './synthetic/planar.js'
+import { shapeSlices } from './synthetic/shapes.js'
 import { teacherSlices } from './synthetic/teacher.js'
 
 /** Options of {@link load}. */
@@ -24,7 +25,7 @@ export interface LoadOptions extends ReadOptions {
   /** Only the first `limit` samples in file order. Default: all. */
   limit?: number
   /**
-   * 'default': the published constants for mnist, fashion-mnist, cifar10, cifar100 and glyphs,
+   * 'default': the published constants for mnist, fashion-mnist, cifar10, cifar100, glyphs and shapes,
    * none for the others. 'standardize': the channel statistics of the whole training split, also
    * for the test split.
    */
@@ -69,6 +70,10 @@ const LOADERS: Readonly<Record<string, { usage: string; load: Loader }>> = {
     usage: 'glyphs[?n=10000&test=2000&seed=0]',
     load: procedural(['noise', 'inverted'], glyphSlices),
   },
+  shapes: {
+    usage: 'shapes[?n=2000&test=500&size=32&most=3&seed=0]',
+    load: procedural(['size', 'most', 'noise'], shapeSlices),
+  },
 }
 
 /** One line of usage for every kind of data set that {@link load} knows. */
@@ -79,7 +84,7 @@ export function kinds(): string[] {
 /**
  * Loads or makes a data set from a description: `mnist:DIR`, `fashion-mnist:DIR`, `idx:DIR`,
  * `cifar10:DIR`, `cifar100:DIR`, `images:DIR?size=224` (one folder per class), `csv:FILE?label=COLUMN`, `npz:FILE`, `npy:XFILE,YFILE`, or
- * procedurally `blobs`, `circles`, `moons`, `spirals`, `teacher`, `glyphs` with options such as
+ * procedurally `blobs`, `circles`, `moons`, `spirals`, `teacher`, `glyphs`, `shapes` (a label for every pixel) with options such as
  * `blobs?n=1000&classes=5&dim=10&std=4&seed=1`. Files without a test part of their own (csv, npy,
  * npz with x and y) are split at random by `test=FRACTION&seed=S`.
  *

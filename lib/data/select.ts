@@ -37,6 +37,7 @@ export function subset(set: DataSet, options: SubsetOptions): DataSet {
     if (set.classes === null) {
       throw new LosscapeError('ERR_ARGUMENT', `${set.name}: a regression set has no classes.`)
     }
+    requireSampleLabels(set, 'classes of a subset')
     const wanted = new Set(options.classes)
     kept = kept.filter((i) => wanted.has(set.targets[i]))
   }
@@ -85,6 +86,7 @@ export function labelNoise(set: DataSet, fraction: number, seed: Word64): DataSe
   if (set.classes === null || set.classes < 2) {
     throw new LosscapeError('ERR_ARGUMENT', `${set.name}: label noise needs two classes or more.`)
   }
+  requireSampleLabels(set, 'label noise')
   if (!(fraction >= 0 && fraction <= 1)) {
     throw new LosscapeError('ERR_ARGUMENT', `fraction must be in [0, 1]; got ${fraction}.`)
   }
@@ -118,6 +120,15 @@ export function take(set: DataSet, indices: ArrayLike<number>): DataSet {
     inputs: pick(set.inputs, elements(set.shape)),
     targets: pick(set.targets, elements(set.targetShape)),
   }
+}
+
+/** @throws ERR_ARGUMENT for a set with a label a pixel */
+function requireSampleLabels({ name, targetShape }: DataSet, what: string): void {
+  if (targetShape.length === 0) return
+  throw new LosscapeError(
+    'ERR_ARGUMENT',
+    `${name}: ${what} needs one label a sample; the set has labels of shape [${targetShape}].`,
+  )
 }
 
 function draw(from: number[], count: number, seed: Word64 | undefined, what: string): number[] {

@@ -33,6 +33,13 @@ export {
   type ScheduleSpec,
   type Warmup,
 } from './schedule.js'
+export {
+  ConfusionMatrix,
+  pixelClasses,
+  type SegmentationOptions,
+  type SegmentationScores,
+  segmentationScores,
+} from './segmentation-metrics.js'
 export { loadStart, type StartOptions } from './start.js'
 export { type TrainResult, train } from './train.js'
 export { loadModel, saveModel } from './weights.js'

@@ -93,6 +93,7 @@ describe('load', () => {
       'spirals',
       'teacher',
       'glyphs',
+      'shapes',
     ])
   })
 })
