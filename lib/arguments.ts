@@ -233,11 +233,17 @@ export function describe(value: unknown): string {
       return 'a function'
     case 'object':
       if (value === null) return 'null'
-      if (Array.isArray(value)) return `an array of ${value.length}`
+      if (Array.isArray(value)) return describeList(value)
       return Object.getPrototypeOf(value) === Object.prototype ? 'an object' : `a ${tag(value)}`
     default:
       return String(value)
   }
+}
+
+/** A few numbers or names are told themselves. */
+function describeList(list: readonly unknown[]): string {
+  const short = list.length <= 8 && list.every((item) => item === null || typeof item !== 'object')
+  return short ? `[${list.map(describe).join(', ')}]` : `an array of ${list.length}`
 }
 
 function tag(value: object): string {

@@ -4,6 +4,7 @@ import {
   type DataSet,
   inputScale,
   type Resize,
+  requireLengths,
   sampleShape,
 } from '../data/dataset.js'
 import { LosscapeError } from '../errors.js'
@@ -89,9 +90,11 @@ function resizeBatch(x: Tensor, { size, cropRatio, interpolation }: Resize): Ten
 
 /**
  * Checks that a model, a loss and a data set belong together.
+ * @param stored the set that lies in memory, where `set` is what workers make of it
  * @throws ERR_SHAPE, ERR_ARGUMENT
  */
-export function requireMatch(model: Model, loss: Loss, set: DataSet): void {
+export function requireMatch(model: Model, loss: Loss, set: DataSet, stored = set): void {
+  requireLengths(stored)
   const shape = sampleShape(set)
   if (elements(model.input) !== elements(shape)) {
     throw new LosscapeError(

@@ -1,3 +1,4 @@
+import { requireArguments } from '../arguments.js'
 import { type AugmentOptions, imageShape, resolveAugment } from '../data/augment/options.js'
 import type { DataSet } from '../data/dataset.js'
 import { LosscapeError } from '../errors.js'
@@ -39,10 +40,12 @@ export function resolveFeed(
   if (workers !== undefined) {
     checkOption(isCount(workers), 'Training', 'workers to be a positive integer', workers)
   }
+  if (augment !== undefined) requireArguments('Training with augment', { options: augment })
   const mixes = mixup > 0 || cutmix > 0
   if (augment === undefined && !mixes) return null
   if (mixes) {
     requireMixable(set, loss)
+    requireImages(set)
     requireLabels(set)
   }
   const mix: MixPlan | null = mixes
@@ -60,6 +63,15 @@ function requireMixable(set: DataSet, loss: LossSpec): void {
     'ERR_ARGUMENT',
     `${set.name}: mixup and cutmix mix class labels under the loss 'cross-entropy' without ` +
       'ignoreLabel; leave them out, or take that loss and a set with labels.',
+  )
+}
+
+function requireImages({ name, shape }: DataSet): void {
+  if (shape.length === 2 || shape.length === 3) return
+  throw new LosscapeError(
+    'ERR_SHAPE',
+    `${name}: mixup and cutmix mix images [height, width] or [channels, height, width]; ` +
+      `samples of shape [${shape}] are none. Leave them out.`,
   )
 }
 

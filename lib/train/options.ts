@@ -141,7 +141,7 @@ export function resolvePlan(model: Model, set: DataSet, options: TrainOptions): 
   const lossSpec = smoothed(plainLoss, options.labelSmoothing)
   const loss = resolveLoss(lossSpec)
   const feed = resolveFeed(set, lossSpec, options)
-  requireMatch(model, loss, feed ? seenSet(set, feed) : set)
+  requireMatch(model, loss, feed ? seenSet(set, feed) : set, set)
   const ema = options.ema === undefined ? null : resolveEma(options.ema)
   if (options.test) requireMatch(model, loss, options.test)
   const { clipNorm, seed = 0, precision = 'f32', checkpointEvery } = options
@@ -152,8 +152,11 @@ export function resolvePlan(model: Model, set: DataSet, options: TrainOptions): 
   if (checkpointEvery !== undefined) {
     check(isCount(checkpointEvery), 'checkpointEvery to be a positive integer', checkpointEvery)
   }
-  const shuffle = !optimizer.fullBatch && (options.shuffle ?? true)
-  const dropLast = options.dropLast ?? false
+  const { shuffle: mixed = true, dropLast = false } = options
+  for (const [name, value] of Object.entries({ shuffle: mixed, dropLast })) {
+    check(typeof value === 'boolean', `${name} to be true or false`, value)
+  }
+  const shuffle = !optimizer.fullBatch && mixed
   const order = new SampleOrder({ samples: set.size, batch, seed, shuffle, dropLast })
   const steps = resolveSteps(options, order.stepsPerEpoch)
   const { schedule: scheduleSpec = 'constant' } = options

@@ -112,6 +112,12 @@ export function resolveAugment(options: AugmentOptions, set: DataSet): AugmentPl
   return plan
 }
 
+/** Pixels along an edge: larger images are a slip, and their interpolation alone is gigabytes. */
+const LARGEST_EDGE = 16384
+
+/** The highest level of RandAugment that any recipe has. */
+const HIGHEST_LEVEL = 30
+
 /** Height and width from one number or two. Throws ERR_ARGUMENT. */
 export function imageSize(
   where: string,
@@ -119,8 +125,13 @@ export function imageSize(
 ): readonly [number, number] {
   const pair = typeof size === 'number' ? [size, size] : size
   const sound =
-    Array.isArray(pair) && pair.length === 2 && pair.every((d) => Number.isInteger(d) && d >= 1)
-  if (!sound) throw argumentError(where, 'size', 'a positive integer or [height, width]', size)
+    Array.isArray(pair) &&
+    pair.length === 2 &&
+    pair.every((d) => Number.isInteger(d) && d >= 1 && d <= LARGEST_EDGE)
+  if (!sound) {
+    const what = `a positive integer up to ${LARGEST_EDGE}, or [height, width] of such`
+    throw argumentError(where, 'size', what, size)
+  }
   return [pair[0], pair[1]]
 }
 
@@ -156,7 +167,8 @@ function resolveRandAugment(given: AugmentOptions['randAugment']): RandAugmentPl
   const plan = { ...RAND_AUGMENT, ...options }
   const { magnitude, count, deviation, most, probability, operations } = plan
   for (const [name, value] of Object.entries({ magnitude, deviation, most })) {
-    check(Number.isFinite(value) && value >= 0, `randAugment.${name}`, 'a number >= 0', value)
+    const sound = value >= 0 && value <= HIGHEST_LEVEL
+    check(sound, `randAugment.${name}`, `a number from 0 to ${HIGHEST_LEVEL}`, value)
   }
   check(Number.isInteger(count) && count >= 1, 'randAugment.count', 'an integer >= 1', count)
   check(probability >= 0 && probability <= 1, 'randAugment.probability', 'in [0, 1]', probability)
