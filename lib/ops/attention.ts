@@ -1,7 +1,7 @@
 import { LosscapeError } from '../errors.js'
 import { requireOptions } from '../options.js'
 import { defineOperation } from '../program/registry.js'
-import { emit, Tensor } from '../program/tensor.js'
+import { emit, requireTensors, type Tensor } from '../program/tensor.js'
 import { type Attributes, formatType, type Shape, type TensorType } from '../program/types.js'
 import {
   evaluateAttention,
@@ -35,6 +35,7 @@ import {
   tokenShape,
 } from './attention-shapes.js'
 import { zerosLike } from './constant.js'
+import { scoreScale } from './score-scale.js'
 
 /*
  * Softmax attention, closed to second order. With S = scale Q Kᵀ + bias (-∞ where a key is hidden),
@@ -336,17 +337,17 @@ export interface AttentionOptions {
  */
 export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions = {}): Tensor {
   requireOptions('attention()', options, ['scale', 'causal', 'keyMask', 'bias', 'layout'])
+  requireTensors('attention()', { q, k, v })
   for (const [i, x] of [q, k, v].entries()) requireTokens('qkv'[i], x)
   const { keyMask, bias, causal = false, layout = 'bhnd' } = options
-  const { scale = 1 / Math.sqrt(q.shape[3]) } = options
+  const scale = scoreScale('attention()', q, options.scale)
   const refuse = (what: string, got: unknown): never => {
     throw new LosscapeError('ERR_ARGUMENT', `attention() expected ${what}, got ${String(got)}.`)
   }
-  if (typeof scale !== 'number' || !Number.isFinite(scale)) refuse('a finite scale', scale)
   if (typeof causal !== 'boolean') refuse('true or false for causal', causal)
   if (layout !== 'bhnd' && layout !== 'bnhd') refuse("layout 'bhnd' or 'bnhd'", layout)
-  if (bias !== undefined && !(bias instanceof Tensor)) refuse('a tensor as bias', bias)
-  if (keyMask !== undefined && !(keyMask instanceof Tensor)) refuse('a tensor as keyMask', keyMask)
+  if (bias !== undefined) requireTensors('attention()', { bias })
+  if (keyMask !== undefined) requireTensors('attention()', { keyMask })
   const operands = [q, k, v]
   if (bias) operands.push(bias)
   if (keyMask) operands.push(keyMask)
@@ -360,12 +361,6 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
 }
 
 function requireTokens(letter: string, x: Tensor): void {
-  if (!(x instanceof Tensor)) {
-    throw new LosscapeError(
-      'ERR_ARGUMENT',
-      `attention() expected traced tensors, got ${typeof x} for ${letter}.`,
-    )
-  }
   if (x.rank !== 4) {
     throw new LosscapeError(
       'ERR_SHAPE',

@@ -41,8 +41,8 @@ export interface KaratFeatures {
 
 /** How a basis becomes attributes of an operation, is counted and is evaluated. */
 interface BasisRule<Basis extends KaratBasis = never> {
-  /** The numbers of the basis in the order of native/cpu/karat_features.h. */
-  numbers(basis: Basis): number[]
+  /** Its numbers in the order of native/cpu/karat_features.h. */
+  readonly fields: readonly (keyof Basis & string)[]
   /** What is wrong with the numbers, or null. */
   fault(numbers: readonly number[]): string | null
   count(numbers: readonly number[]): number
@@ -55,19 +55,19 @@ const BASES: {
   readonly [Kind in KaratBasis['kind']]: BasisRule<Extract<KaratBasis, { kind: Kind }>>
 } = {
   fourier: {
-    numbers: (basis) => [basis.harmonics],
+    fields: ['harmonics'],
     fault: ([G]) => (isPositive(G) ? null : `harmonics of 1 or more`),
     count: ([G]) => 2 * G,
     features: ([G]) => harmonics(G),
   },
   chebyshev: {
-    numbers: (basis) => [basis.degree],
+    fields: ['degree'],
     fault: ([degree]) => (isPositive(degree) ? null : `a degree of 1 or more`),
     count: ([degree]) => degree,
     features: ([degree]) => chebyshev(degree),
   },
   rbf: {
-    numbers: (basis) => [basis.centers, basis.low, basis.high],
+    fields: ['centers', 'low', 'high'],
     fault([centers, low, high]) {
       if (!isPositive(centers) || centers < 2) return '2 centers or more'
       return low < high && Number.isFinite(high - low) ? null : 'finite low < high'
@@ -76,7 +76,7 @@ const BASES: {
     features: ([centers, low, high]) => gaussians(centers, low, high),
   },
   bspline: {
-    numbers: (basis) => [basis.order, basis.intervals, basis.range],
+    fields: ['order', 'intervals', 'range'],
     fault([order, intervals, range]) {
       if (!isPositive(order) || order > MAX_ORDER) return `an order from 1 to ${MAX_ORDER}`
       if (!isPositive(intervals)) return '1 interval or more'
@@ -106,6 +106,16 @@ function isPositive(n: number): boolean {
   return Number.isSafeInteger(n) && n >= 1
 }
 
+/** Throws ERR_ARGUMENT for a basis with more than `kind` and these fields. */
+export function requireFields(basis: { readonly kind: string }, fields: readonly string[]): void {
+  const unknown = Object.keys(basis).find((name) => name !== 'kind' && !fields.includes(name))
+  if (unknown === undefined) return
+  throw new LosscapeError(
+    'ERR_ARGUMENT',
+    `A ${basis.kind} basis has no '${unknown}'; it has ${fields.join(', ') || 'its kind only'}.`,
+  )
+}
+
 /** The attributes `basis`, `basisNumbers` and `base` of an operation. Throws ERR_ARGUMENT. */
 export function basisAttributes(basis: KaratBasis, base: KaratBase): Attributes {
   const kinds = Object.keys(BASES)
@@ -122,7 +132,8 @@ export function basisAttributes(basis: KaratBasis, base: KaratBase): Attributes 
     )
   }
   const rule = ruleOf(basis.kind)
-  const numbers = rule.numbers(basis as never)
+  requireFields(basis, rule.fields)
+  const numbers = rule.fields.map((name) => basis[name] as number)
   const fault = rule.fault(numbers)
   if (fault) {
     throw new LosscapeError(

@@ -1,4 +1,5 @@
 import { LosscapeError } from '../errors.js'
+import { requireFields } from './karat-bases.js'
 
 /**
  * The function of an edge, phi(x; theta), for bases whose parameters stand inside the function.
@@ -15,7 +16,9 @@ import { LosscapeError } from '../errors.js'
  *
  * m(v) = cos(pi/2 nu(2v - 1)) with nu(t) = t^4 (35 - 84 t + 70 t^2 - 20 t^3). The Hamming window of
  * Shannon's wavelet runs over the key index m, not over the value; for one key it is 1. Where
- * |D| (rational) and |u| (Meyer) have a kink, at 0, its derivative is taken as 0.
+ * |D| (rational) and |u| (Meyer) have a kink, at 0, its derivative is taken as 0. An infinite u
+ * gives a wavelet 0, its limit, with derivatives 0 (gradients of NaN where that is because s is 0);
+ * an infinite x gives a rational unit NaN.
  */
 export type EdgeBasis =
   /** A safe Padé unit; the orders 5 and 4 exist. */
@@ -25,6 +28,10 @@ export type EdgeBasis =
 
 const KINDS = ['rational', 'mexican-hat', 'morlet', 'dog', 'meyer', 'shannon']
 const OMEGA = 5
+const FIELDS: Readonly<Record<string, readonly string[]>> = {
+  rational: ['numerator', 'denominator'],
+  morlet: ['omega'],
+}
 
 /** Parameters of one edge. @throws ERR_ARGUMENT for what is no {@link EdgeBasis} */
 export function edgeParameters(basis: EdgeBasis): number {
@@ -42,6 +49,7 @@ export function edgeParameters(basis: EdgeBasis): number {
     )
   }
   edgeFrequency(basis)
+  requireFields(basis, FIELDS[kind] ?? [])
   return kind === 'rational' ? 10 : 3
 }
 
@@ -95,6 +103,8 @@ export class Dual {
 }
 
 export interface EdgeSlope {
+  /** u is infinite. */
+  readonly flat?: true
   readonly value: Dual
   readonly dx: Dual
   readonly dtheta: readonly Dual[]
@@ -120,7 +130,7 @@ export function edgeSlope(x: Dual, theta: readonly Dual[], key: EdgeKey): EdgeSl
 const ZERO = new Dual(0)
 const ONE = new Dual(1)
 const polynomial = (x: Dual, c: readonly Dual[]): Dual =>
-  c.reduceRight((sum, a) => sum.times(x).plus(a), ZERO)
+  c.slice(0, -1).reduceRight((sum, a) => sum.times(x).plus(a), c[c.length - 1])
 const polynomialSlope = (x: Dual, c: readonly Dual[]): Dual =>
   polynomial(
     x,
@@ -152,6 +162,11 @@ function rational(x: Dual, theta: readonly Dual[]): EdgeSlope {
 function wavelet(x: Dual, [w, tau, s]: readonly Dual[], key: EdgeKey): EdgeSlope {
   const inverse = s.inverse()
   const u = x.minus(tau).times(inverse)
+  if (Math.abs(u.v) === Number.POSITIVE_INFINITY) {
+    const dx = w.times(ZERO).times(inverse)
+    const dtheta = [ZERO, dx.scaled(-1), dx.scaled(-1)]
+    return { flat: true, value: w.times(ZERO), dx, dtheta }
+  }
   const mother = MOTHERS[key.kind](u, key.omega)
   const psi = mother.psi.scaled(key.window)
   const dx = w.times(mother.slope).times(inverse).scaled(key.window)
@@ -164,25 +179,30 @@ interface Mother {
   readonly slope: Dual
 }
 
-const gauss = (u: Dual): Dual => u.times(u).scaled(-0.5).exp()
+/** exp(-u^2 / 2), and u where it is not 0: u^2 and u^3 of it are finite. */
+function gauss(u: Dual): [e: Dual, u: Dual] {
+  const near = Math.abs(u.v) > 40 ? new Dual(40) : u
+  return [near.times(near).scaled(-0.5).exp(), near]
+}
 
 const MOTHERS: Readonly<Record<string, (u: Dual, omega: number) => Mother>> = {
-  'mexican-hat': (u) => {
-    const e = gauss(u).scaled(2 / (Math.sqrt(3) * Math.PI ** 0.25))
+  'mexican-hat': (far) => {
+    const [bell, u] = gauss(far)
+    const e = bell.scaled(2 / (Math.sqrt(3) * Math.PI ** 0.25))
     const square = u.times(u)
     return {
       psi: square.shifted(-1).times(e),
       slope: square.scaled(-1).shifted(3).times(u).times(e),
     }
   },
-  morlet: (u, omega) => {
-    const e = gauss(u)
+  morlet: (far, omega) => {
+    const [e, u] = gauss(far)
     const angle = u.scaled(omega)
     const slope = angle.sin().scaled(omega).plus(u.times(angle.cos()))
     return { psi: angle.cos().times(e), slope: slope.times(e).scaled(-1) }
   },
-  dog: (u) => {
-    const e = gauss(u)
+  dog: (far) => {
+    const [e, u] = gauss(far)
     return { psi: u.times(e).scaled(-1), slope: u.times(u).shifted(-1).times(e) }
   },
   meyer: (u) => {

@@ -92,7 +92,8 @@ export function evaluateEdges(
           for (const [c, j] of it.entries()) {
             moved = moved.plus(phi.dtheta[c].scaled(read(theta, j, row, 0).d))
           }
-          out[0][row * B * H * N * r + iz] += moved.d
+          // Where phi is flat it is 0, and so is its derivative by infinite steps of x.
+          out[0][row * B * H * N * r + iz] += phi.flat ? phi.value.v : moved.d
         } else {
           out[0][row * B * H * N * r + iz] += top(phi.value)
         }

@@ -2,7 +2,7 @@ import { LosscapeError } from '../errors.js'
 import { requireOptions } from '../options.js'
 import { defineOperation, type MaybeTensor, type RuleContext } from '../program/registry.js'
 import { range } from '../program/shape.js'
-import { emit, emitOne, Tensor } from '../program/tensor.js'
+import { emit, emitOne, requireTensors, type Tensor } from '../program/tensor.js'
 import type { Attributes, Shape } from '../program/types.js'
 import { add } from './elementwise.js'
 import { type EdgeBasis, edgeFrequency, edgeParameters } from './karat-edges-functions.js'
@@ -10,6 +10,7 @@ import { evaluateEdges } from './karat-edges-reference.js'
 import { edgeHeadCount, edgeTypes, mapEdges } from './karat-edges-shapes.js'
 import { broadcastTo, reshape } from './movement.js'
 import { sum } from './reduce.js'
+import { scoreScale } from './score-scale.js'
 
 /*
  * Kolmogorov-Arnold scores whose functions differ by edge, closed to second order. With x the head
@@ -252,8 +253,9 @@ export interface KaratEdgesOptions {
  * The first layer of a Kolmogorov-Arnold attention whose functions are not sums of shared
  * features: z_np = sum_m phi(scale q_n . k_m; theta_mp), every edge (key m, latent number p) with
  * parameters of its own ({@link EdgeBasis} gives phi and their order). Fused, analytic to second
- * order; a third derivative throws ERR_PROGRAM. Scores that are not finite give NaN in their rows
- * (infinite ones 0 where phi has that limit).
+ * order; a third derivative throws ERR_PROGRAM. Scores of NaN give NaN in their rows, infinite ones
+ * add 0 in wavelets (and to tangents; gradients of an infinite q or k are NaN) and NaN in rational
+ * units. Masked keys have gradients 0 whatever queries hold.
  *
  * Cost: the functions dominate, B H N M r times 15 to 60 operations, about three times that for a
  * gradient and as much again for a Hessian product: where a basis is separable, karatLatent() is
@@ -283,13 +285,10 @@ export function karatEdges(
   const refuse = (what: string, got: unknown): never => {
     throw new LosscapeError('ERR_ARGUMENT', `karatEdges() expected ${what}, got ${String(got)}.`)
   }
-  for (const [i, x] of [q, k, parameters].entries()) {
-    if (!(x instanceof Tensor)) refuse(`a tensor as argument ${i}`, x)
-  }
-  if (keyMask !== undefined && !(keyMask instanceof Tensor)) refuse('a tensor as keyMask', keyMask)
+  requireTensors('karatEdges()', { q, k, parameters })
+  if (keyMask !== undefined) requireTensors('karatEdges()', { keyMask })
   if (layout !== 'bhnd' && layout !== 'bnhd') refuse("layout 'bhnd' or 'bnhd'", layout)
-  const { scale = 1 / Math.sqrt(q.shape.at(-1) ?? 1) } = options
-  if (typeof scale !== 'number' || !Number.isFinite(scale)) refuse('a finite scale', scale)
+  const scale = scoreScale('karatEdges()', q, options.scale)
   if (parameters.shape[2] !== undefined && parameters.shape[2] !== count) {
     throw new LosscapeError(
       'ERR_SHAPE',

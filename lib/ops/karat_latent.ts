@@ -2,7 +2,7 @@ import { LosscapeError } from '../errors.js'
 import { requireOptions } from '../options.js'
 import { defineOperation, type MaybeTensor } from '../program/registry.js'
 import { range } from '../program/shape.js'
-import { emit, emitOne, type Tensor } from '../program/tensor.js'
+import { emit, emitOne, requireTensors, type Tensor } from '../program/tensor.js'
 import type { Attributes, TensorType } from '../program/types.js'
 import { zerosLike } from './constant.js'
 import { add } from './elementwise.js'
@@ -12,6 +12,7 @@ import { headCount, karatSizes, latentShape, tangentCount } from './karat-latent
 import { batching, merge } from './karat-latent-vmap.js'
 import { broadcastTo, reshape } from './movement.js'
 import { sum } from './reduce.js'
+import { scoreScale } from './score-scale.js'
 
 /*
  * Latent values of Kolmogorov-Arnold attention, closed to second order. With scores
@@ -341,12 +342,11 @@ export function karatLatent(
   coefficients: Tensor,
   options: KaratLatentOptions,
 ): Tensor {
-  const width = q.shape[q.rank - 1]
+  requireTensors('karatLatent()', { q, k, coefficients })
   requireOptions('karatLatent()', options, ['basis', 'base', 'scale', 'keyMask', 'layout'])
-  const { basis, base = 'zero', scale = 1 / Math.sqrt(width), keyMask, layout = 'bhnd' } = options
-  if (!Number.isFinite(scale)) {
-    throw new LosscapeError('ERR_ARGUMENT', `scale must be a finite number, got ${String(scale)}.`)
-  }
+  const { basis, base = 'zero', keyMask, layout = 'bhnd' } = options
+  if (keyMask !== undefined) requireTensors('karatLatent()', { keyMask })
+  const scale = scoreScale('karatLatent()', q, options.scale)
   if (layout !== 'bhnd' && layout !== 'bnhd') {
     throw new LosscapeError(
       'ERR_ARGUMENT',

@@ -1,3 +1,4 @@
+import { argumentError } from '../arguments.js'
 import { LosscapeError } from '../errors.js'
 import { definitionOf } from './registry.js'
 import {
@@ -78,6 +79,13 @@ export class Trace {
       )
     }
     return tensor
+  }
+}
+
+/** @throws ERR_ARGUMENT naming what is no traced tensor */
+export function requireTensors(where: string, values: Readonly<Record<string, unknown>>): void {
+  for (const [name, value] of Object.entries(values)) {
+    if (!(value instanceof Tensor)) throw argumentError(where, name, 'a traced tensor', value)
   }
 }
 

@@ -60,7 +60,8 @@ class RationalEdge {
   Num a_[6], b_[5];
 };
 
-// w psi((x - tau) / s); theta = w, tau, s.
+// w psi((x - tau) / s); theta = w, tau, s. An infinite u = (x - tau) / s gives 0 with derivatives
+// 0; a mother moves it to where its products with 0 are 0 as well.
 template <class Num, template <class> class Mother>
 class WaveletEdge {
  public:
@@ -74,13 +75,14 @@ class WaveletEdge {
         window_(key.window) {}
 
   HWY_INLINE Num Value(Num x) const {
+    Num u = (x - tau_) * inverse_;
     Num psi, slope;
-    mother_.At((x - tau_) * inverse_, psi, slope);
+    mother_.At(u, psi, slope);
     return w_ * psi;
   }
 
   HWY_INLINE void Slope(Num x, Num& dx, Num* dtheta) const {
-    const Num u = (x - tau_) * inverse_;
+    Num u = (x - tau_) * inverse_;
     Num psi, slope;
     mother_.At(u, psi, slope);
     dx = w_ * slope * inverse_;
@@ -107,7 +109,7 @@ HWY_INLINE Num Gauss(Num& u) {
 template <class Num>
 struct MexicanHat {
   explicit MexicanHat(const EdgeKey&) {}
-  HWY_INLINE void At(Num u, Num& psi, Num& slope) const {
+  HWY_INLINE void At(Num& u, Num& psi, Num& slope) const {
     constexpr double kNorm = 0.86732507058407751832;  // 2 / (sqrt 3 pi^(1/4))
     const Num e = Gauss(u) * kNorm;
     const Num square = u * u;
@@ -119,7 +121,7 @@ struct MexicanHat {
 template <class Num>
 struct Morlet {
   explicit Morlet(const EdgeKey& key) : omega(key.omega) {}
-  HWY_INLINE void At(Num u, Num& psi, Num& slope) const {
+  HWY_INLINE void At(Num& u, Num& psi, Num& slope) const {
     const Num e = Gauss(u);
     Num sine, cosine;
     SinCos(u * omega, sine, cosine);
@@ -132,7 +134,7 @@ struct Morlet {
 template <class Num>
 struct Dog {
   explicit Dog(const EdgeKey&) {}
-  HWY_INLINE void At(Num u, Num& psi, Num& slope) const {
+  HWY_INLINE void At(Num& u, Num& psi, Num& slope) const {
     const Num e = Gauss(u);
     psi = -(u * e);
     slope = (u * u + -1.0) * e;
@@ -144,12 +146,12 @@ struct Dog {
 template <class Num>
 struct Meyer {
   explicit Meyer(const EdgeKey&) {}
-  HWY_INLINE void At(Num u, Num& psi, Num& slope) const {
+  HWY_INLINE void At(Num& u, Num& psi, Num& slope) const {
     const auto sign = SignOf(u);
-    const Num v = Times(u, sign);
-    const auto outside = hn::Ge(Bottom(v), Bottom(Num::Of(1)));
+    const auto outside = hn::Ge(hn::Abs(Bottom(u)), Bottom(Num::Of(1)));
     const Num nothing = Num::Of(0);
-    const Num near = Select(outside, nothing, v);
+    u = Select(outside, nothing, u);
+    const Num near = Times(u, sign);
     const auto flat = hn::Le(Bottom(near), Bottom(Num::Of(0.5)));
     const Num t = Select(flat, nothing, near * 2.0 + -1.0);
     const Num cube = t * t * t, rest = t * -1.0 + 1.0;
@@ -167,10 +169,13 @@ struct Meyer {
 template <class Num>
 struct Shannon {
   explicit Shannon(const EdgeKey&) {}
-  HWY_INLINE void At(Num u, Num& psi, Num& slope) const {
+  HWY_INLINE void At(Num& u, Num& psi, Num& slope) const {
     // (-1)^k / (2k + 1)!: to 1e-17 for |u| < 1, where the quotients of the second derivative would
     // lose digits.
     constexpr int kTerms = 10;
+    const auto infinite = hn::IsInf(Bottom(u));
+    const Num nothing = Num::Of(0);
+    u = Select(infinite, nothing, u);
     const auto small = hn::Lt(hn::Abs(Bottom(u)), Bottom(Num::Of(1)));
     const Num square = u * u;
     Num series[kTerms];
@@ -183,7 +188,7 @@ struct Shannon {
     SinCos(u, sine, cosine);
     const Num inverse = Inverse(Select(small, Num::Of(1), u));
     const Num far = sine * inverse;
-    psi = Select(small, Horner(square, series), far);
+    psi = Select(infinite, nothing, Select(small, Horner(square, series), far));
     slope = Select(small, HornerSlope(square, series) * u * 2.0, (cosine - far) * inverse);
   }
 };

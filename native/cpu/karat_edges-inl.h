@@ -75,9 +75,11 @@ class EdgeTiles {
     }
   }
 
-  bool Masked(int64_t m) const {
+  // Of the tile.
+  bool Masked(int64_t m) const { return MaskedKey(key + m); }
+  bool MaskedKey(int64_t m) const {
     if (!args.mask) return false;
-    const int64_t at = sample * args.M + key + m;
+    const int64_t at = sample * args.M + m;
     return args.maskBytes == 1 ? static_cast<const uint8_t*>(args.mask)[at] == 0
                                : static_cast<const int32_t*>(args.mask)[at] == 0;
   }
@@ -133,6 +135,11 @@ class EdgeTiles {
             head * args.kStrides.head;
     for (int64_t m = 0; m < args.M; ++m) {
       T* line = to + m * args.kStrides.token;
+      // Slopes of 0 times a query that is not finite are not 0.
+      if (MaskedKey(m)) {
+        std::fill(line, line + args.D, T{0});
+        continue;
+      }
       const T* from = dk() + m * layout.depth;
       for (int64_t j = 0; j < args.D; ++j) line[j] = static_cast<T>(args.scale) * from[j];
     }
@@ -214,7 +221,7 @@ void EdgesForward(const EdgeTiles<T>& tiles) {
       }
       const Edge edge(theta, key);
       T* z = tiles.latent() + p * width;
-      for (int64_t n = 0; n < width; n += lanes) {
+      for (int64_t n = 0; n < tiles.rows; n += lanes) {
         const auto phi = Top(edge.Value(Num::Load(x + n, part)));
         hn::StoreU(hn::Add(hn::LoadU(d, z + n), phi), d, z + n);
       }
@@ -248,13 +255,15 @@ void EdgesBackward(const EdgeTiles<T>& tiles, double* sums) {
       const T* g = tiles.upstream(0) + p * width;
       V total[Edge::kParameters];
       for (int c = 0; c < Edge::kParameters; ++c) total[c] = hn::Zero(d);
-      for (int64_t n = 0; n < width; n += lanes) {
+      for (int64_t n = 0; n < tiles.rows; n += lanes) {
         const Num weight = Num::Load(g + n, tiles.UpstreamPart());
         Num dx, dtheta[Edge::kParameters];
         edge.Slope(Num::Load(x + n, part), dx, dtheta);
         MulAdd(weight, dx, Num::Load(slopes + n, part)).Store(slopes + n, part);
+        // Lanes behind the rows have weight 0, but what it multiplies may be no number.
+        const auto within = hn::FirstN(d, static_cast<size_t>(tiles.rows - n));
         for (int c = 0; c < Edge::kParameters; ++c) {
-          total[c] = hn::Add(total[c], Top(weight * dtheta[c]));
+          total[c] = hn::Add(total[c], hn::IfThenElseZero(within, Top(weight * dtheta[c])));
         }
       }
       for (int c = 0; c < Edge::kParameters; ++c) {

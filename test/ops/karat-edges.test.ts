@@ -247,7 +247,7 @@ describe('karatEdges refuses', () => {
     [{ basis: { kind: 'fourier', harmonics: 3 } }, /ERR_ARGUMENT .*fourier.*karatLatent/],
     [rational(6), /ERR_ARGUMENT .*numerator 5 and denominator 4, got 6/],
     [{ basis: { kind: 'morlet', omega: Number.NaN } }, /ERR_ARGUMENT .*omega/],
-    [{ ...dog, scale: Infinity }, /ERR_ARGUMENT .*finite scale/],
+    [{ ...dog, scale: Infinity }, /ERR_ARGUMENT .*scale to be a finite/],
     [{ ...dog, layout: 'nbhd' }, /ERR_ARGUMENT .*layout/],
     [{ ...dog, keyMask: [1] }, /ERR_ARGUMENT .*keyMask/],
     [{ ...dog, causal: true }, /ERR_ARGUMENT .*no option 'causal'/],

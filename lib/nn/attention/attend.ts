@@ -1,17 +1,12 @@
 import { LosscapeError } from '../../errors.js'
 import { attention } from '../../ops/attention.js'
 import * as ops from '../../ops/index.js'
-import type { Tensor } from '../../program/tensor.js'
+import { scoreScale } from '../../ops/score-scale.js'
+import { requireTensors, type Tensor } from '../../program/tensor.js'
 import type { Parameter } from '../init.js'
 import type { TensorMap } from '../model.js'
 import { type HeadGroup, headGroups } from './groups.js'
-import {
-  karatAttention,
-  karatWeights,
-  requireScoreOptions,
-  requireTensors,
-  type ScoreOptions,
-} from './karat.js'
+import { karatAttention, karatWeights, requireScoreOptions, type ScoreOptions } from './karat.js'
 import type { KaratOptions, KaratSetting } from './options.js'
 import { karatParameters } from './parameters.js'
 
@@ -121,7 +116,7 @@ export function attentionScores(q: Tensor, k: Tensor, options: ScoreOptions = {}
   }
   const heads = (x: Tensor): Tensor => (layout === 'bhnd' ? x : ops.transpose(x, [0, 2, 1, 3]))
   const product = ops.matmul(heads(q), heads(k), { transB: true })
-  const scores = ops.mul(product, scale ?? 1 / Math.sqrt(q.shape[3]))
+  const scores = ops.mul(product, scoreScale('attentionScores()', q, scale))
   return bias ? ops.add(scores, bias) : scores
 }
 

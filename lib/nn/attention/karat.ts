@@ -3,9 +3,10 @@ import { LosscapeError } from '../../errors.js'
 import * as ops from '../../ops/index.js'
 import { karatEdges } from '../../ops/karat_edges.js'
 import { karatLatent } from '../../ops/karat_latent.js'
+import { scoreScale } from '../../ops/score-scale.js'
 import { simplexProject } from '../../ops/simplex.js'
 import { sameShape } from '../../program/shape.js'
-import { Tensor } from '../../program/tensor.js'
+import { requireTensors, type Tensor } from '../../program/tensor.js'
 import type { TensorMap } from '../model.js'
 import { isSeparable, type KaratOptions, type KaratSetting, karatSetting } from './options.js'
 import { edgeParts, karatParameters } from './parameters.js'
@@ -103,8 +104,8 @@ class KaratRun {
     this.heads = q.shape[layout === 'bhnd' ? 1 : 2]
     this.tokens = q.shape[layout === 'bhnd' ? 2 : 1]
     this.latents = setting.order === 'full' ? this.tokens : setting.r
-    this.scale = scale ?? 1 / Math.sqrt(q.shape[3])
-    if (!Number.isFinite(this.scale) || this.scale === 0) {
+    this.scale = scoreScale('karat attention', q, scale)
+    if (this.scale === 0) {
       throw argumentError('karat attention', 'scale', 'a finite number other than 0', scale)
     }
     this.keyMask = keyMask
@@ -339,13 +340,6 @@ export function requireScoreOptions(where: string, options: ScoreOptions): void 
   if (bias !== undefined) requireTensors(where, { bias })
   if (layout !== 'bhnd' && layout !== 'bnhd') {
     throw argumentError(where, 'layout', "'bhnd' or 'bnhd'", layout)
-  }
-}
-
-/** @throws ERR_ARGUMENT naming what is no traced tensor */
-export function requireTensors(where: string, values: Readonly<Record<string, unknown>>): void {
-  for (const [name, value] of Object.entries(values)) {
-    if (!(value instanceof Tensor)) throw argumentError(where, name, 'a traced tensor', value)
   }
 }
 
