@@ -67,7 +67,9 @@ export async function attentionCost(
   requireOptions('attentionCost()', options, ['batch', 'repeats', 'loss', 'precision', 'signal'])
   const { repeats = 5, precision = 'f32', signal } = options
   const { batch: count = 32 } = options
-  requireArguments('attentionCost()', { count })
+  if (!Number.isSafeInteger(count) || count < 1) {
+    throw argumentError('attentionCost()', 'batch', 'a positive integer', count)
+  }
   if (!Number.isSafeInteger(repeats) || repeats < 0 || repeats > 10_000) {
     throw argumentError('attentionCost()', 'repeats', 'an integer from 0 to 10,000', repeats)
   }

@@ -78,10 +78,12 @@ export async function readSafetensors(
     const headerLength =
       size < PREFIX ? 0n : lengthOf(await readAt(handle, path, 0, PREFIX, signal))
     if (headerLength < 2n || headerLength > BigInt(Math.min(MAX_HEADER, size - PREFIX))) {
+      const most = Math.max(2, Math.min(MAX_HEADER, size - PREFIX))
       throw formatError(path, {
         offset: 0,
-        expected: `a header length from 2 to ${Math.max(2, Math.min(MAX_HEADER, size - PREFIX))}`,
+        expected: `a safetensors file, which begins with a header length from 2 to ${most}`,
         got: size < PREFIX ? `a file of ${size} bytes` : `${headerLength}`,
+        hint: 'Is it of another format (.bin, .pth), or cut off?',
       })
     }
     const dataBegin = PREFIX + Number(headerLength)

@@ -1,4 +1,4 @@
-import { requireArguments } from '../arguments.js'
+import { argumentError, requireArguments } from '../arguments.js'
 import { LosscapeError } from '../errors.js'
 import { attention as softmaxAttention } from '../ops/attention.js'
 import * as ops from '../ops/index.js'
@@ -182,7 +182,7 @@ function convitConfig(options: ConvitOptions): ConvitConfig {
     )
   }
   if (!Number.isFinite(config.locality)) {
-    throw new LosscapeError('ERR_ARGUMENT', `${where} expected locality to be a number.`)
+    throw argumentError(where, 'locality', 'a finite number', config.locality)
   }
   return config
 }

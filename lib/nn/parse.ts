@@ -3,6 +3,7 @@ import { LosscapeError } from '../errors.js'
 import { requireOptions } from '../options.js'
 import type { Shape } from '../program/types.js'
 import { type ConvitOptions, convit } from './convit.js'
+import { type AnyConvnetOptions, CONVNET_FAMILIES, parseConvnet } from './convnet/parse.js'
 import { type MlpOptions, mlp } from './mlp.js'
 import type { Model } from './model.js'
 import { type SwinOptions, swin } from './swin.js'
@@ -10,13 +11,18 @@ import { vit } from './vit.js'
 import { VIT_SIZES, type VitOptions, type VitSize } from './vit-config.js'
 
 /** Options of a family; those of another family than the string's are refused. */
-export type ModelOptions = Partial<MlpOptions> | VitOptions | ConvitOptions | SwinOptions
+export type ModelOptions =
+  | Partial<MlpOptions>
+  | VitOptions
+  | ConvitOptions
+  | SwinOptions
+  | AnyConvnetOptions
 
 /** What a model string leaves open. */
 export interface ParseContext {
   /** Shape of one sample; must fit the string's first width, or be an image for transformers. */
   readonly input?: Shape
-  /** Outputs of a transformer whose string does not say; an mlp's string always does. */
+  /** Outputs where the string does not say; an mlp's string always does. */
   readonly classes?: number
   readonly options?: ModelOptions
 }
@@ -84,8 +90,17 @@ function settings(
   names: readonly string[],
 ): Record<string, number | number[]> {
   const result: Record<string, number | number[]> = {}
+  const places = new Map<string, string>()
   for (const item of items) {
     const [, name, value] = /^([a-zA-Z]+)=?([\d.]+(?:-\d+)*)$/.exec(item) ?? []
+    const before = places.get(name)
+    if (before !== undefined) {
+      throw new LosscapeError(
+        'ERR_ARGUMENT',
+        `'${family}:..' says ${name} twice, by '${before}' and '${item}'; leave one of them out.`,
+      )
+    }
+    places.set(name, item)
     if (!names.includes(name)) {
       throw new LosscapeError(
         'ERR_ARGUMENT',
@@ -124,6 +139,10 @@ function open({ input, classes, options = {} }: ParseContext): object {
  * | `vit:patch4,width192,depth6,heads3` | any other; sizes take such items too: `vit:tiny,patch4` |
  * | `convit:tiny` | {@link convit} |
  * | `swin:tiny`, `swin:width48,depths2-2,heads3-6` | {@link swin} |
+ * | `resnet20`, `resnet110:bcn,ws`, `resnet20:gn16,w2` | {@link cifarResnet}: norm, weight standardisation, width |
+ * | `resnet50`, `resnet18:bcn-micro,ws,small`, `resnext50:gn,ws` | {@link resnet}, {@link resnext} |
+ * | `vgg11:bn`, `vgg16`, `lenet5` | {@link vgg}, {@link lenet} |
+ * | `segmentation:resnet18,gn,ws` | {@link segmentation} |
  *
  * @throws ERR_ARGUMENT for an unknown family, naming the known ones
  */
@@ -136,10 +155,16 @@ export function parseModel(text: string, context: ParseContext = {}): Model {
   }
   const colon = text.indexOf(':')
   const prefix = text.slice(0, Math.max(colon, 0))
+  const name = colon < 0 ? text : prefix
+  if (CONVNET_FAMILIES.includes(name)) {
+    const body = colon < 0 ? '' : text.slice(colon + 1)
+    return parseConvnet(name, body, open(context) as Record<string, unknown>)
+  }
   const family = Object.hasOwn(families, prefix) ? families[prefix] : null
   if (!family) {
     const known = Object.keys(families)
-      .map((name) => `${name}:..`)
+      .map((known) => `${known}:..`)
+      .concat(CONVNET_FAMILIES)
       .join(', ')
     throw new LosscapeError('ERR_ARGUMENT', `Unknown model '${text}'; known models: ${known}.`)
   }

@@ -161,7 +161,10 @@ function swinConfig(options: SwinOptions): SwinConfig {
       list.length === depths.length &&
       list.length > 0 &&
       list.every((n: unknown) => Number.isSafeInteger(n) && (n as number) >= 1)
-    if (!sound) throw argumentError(where, name, 'one positive integer a stage', list)
+    if (!sound) {
+      const stages = name === 'heads' && Array.isArray(depths) ? ` of ${depths.length}` : ''
+      throw argumentError(where, name, `a list of one positive integer a stage${stages}`, list)
+    }
   }
   for (const [s, h] of heads.entries()) {
     requireTransformer(where, { ...config, width: config.width * 2 ** s, heads: h })

@@ -147,8 +147,10 @@ export function requireTransformer(
       `${where}: the width ${width} is no multiple of ${heads} heads.`,
     )
   }
-  if (!(mlpRatio > 0 && Number.isSafeInteger(Math.round(width * mlpRatio)))) {
-    throw argumentError(where, 'mlpRatio', 'a positive number', mlpRatio)
+  const hidden = Math.round(width * mlpRatio)
+  if (!(Number.isSafeInteger(hidden) && hidden >= 1)) {
+    const what = `a positive number that gives the MLPs hidden units (round(${width} mlpRatio) of them)`
+    throw argumentError(where, 'mlpRatio', what, mlpRatio)
   }
   for (const name of ['dropout', 'dropPath'] as const) {
     const rate = config[name]

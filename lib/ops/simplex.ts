@@ -1,7 +1,7 @@
 import { LosscapeError } from '../errors.js'
 import { defineOperation, type MaybeTensor } from '../program/registry.js'
 import { elements, range, sameShape } from '../program/shape.js'
-import { emitOne, requireTensors, type Tensor } from '../program/tensor.js'
+import { emitOne, type Tensor } from '../program/tensor.js'
 import { formatType, isFloat, type TensorType } from '../program/types.js'
 import { broadcastTo, reshape, transpose } from './movement.js'
 
@@ -145,6 +145,5 @@ defineOperation({
  * trace((x) => simplexProject(x), [{ dtype: 'f32', shape: [3] }]) // [0.5, 0.5, -1] -> [0.5, 0.5, 0]
  */
 export function simplexProject(x: Tensor): Tensor {
-  requireTensors('simplexProject()', { x })
   return emitOne('simplex_project', [x])
 }

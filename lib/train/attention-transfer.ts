@@ -1,5 +1,5 @@
 import { newArray } from '../allocation.js'
-import { requireArguments } from '../arguments.js'
+import { argumentError, requireArguments } from '../arguments.js'
 import { withProgress } from '../callbacks.js'
 import { type DataSet, elements, IDENTITY } from '../data/dataset.js'
 import { normalizedInputs } from '../data/normalize.js'
@@ -14,6 +14,7 @@ import { branches } from '../nn/vit-block.js'
 import { type VitOptions, vitConfig } from '../nn/vit-config.js'
 import * as ops from '../ops/index.js'
 import { requireOptions } from '../options.js'
+import { sameShape } from '../program/shape.js'
 import type { Tensor } from '../program/tensor.js'
 import { AttentionReader } from './attention-reader.js'
 
@@ -54,7 +55,9 @@ export async function attentionTransferSet(
   const sample = pixels + depth * blockSize
   const inputs = newArray(Float32Array, set.size * sample, 'Images with their attention')
   const { batch: count = 64 } = options
-  requireArguments(where, { count })
+  if (!Number.isSafeInteger(count) || count < 1) {
+    throw argumentError(where, 'batch', 'a positive integer', count)
+  }
   const batch = Math.min(count, set.size)
   const blocks = Array.from({ length: depth }, (_, i) => i)
   return withProgress(options, async ({ signal, onProgress }) => {
@@ -109,13 +112,19 @@ export async function attentionTransferSet(
  * the teacher serves as many neighbours.
  *
  * @param options as of vit(), without `attention`
- * @throws ERR_ARGUMENT, ERR_SHAPE for sizes that do not go with the teacher's
+ * @throws ERR_ARGUMENT, ERR_SHAPE for sizes and images that do not go with the teacher's
  *
  * Source: arXiv 2503.10632 (v3), attention transfer; after Li et al. 2024, arXiv 2411.09702.
  */
 export function attentionStudent(teacher: Model, options: Omit<VitOptions, 'attention'>): Model {
+  const where = 'attentionStudent()'
+  requireArguments(where, { model: teacher, options })
+  const { attention } = options as VitOptions
+  if (attention !== undefined) {
+    throw argumentError(where, 'attention', "absent (it is the teacher's)", attention)
+  }
   const taught = attentionAnatomy(teacher)
-  const config = vitConfig({ ...options, attention: 'softmax' })
+  const config = vitConfig(options)
   const { depth, heads, width, input, classes } = config
   const own = vit({ ...config })
   const anatomy = attentionAnatomy(own)
@@ -129,6 +138,15 @@ export function attentionStudent(teacher: Model, options: Omit<VitOptions, 'atte
     )
   }
   const pixels = elements(input)
+  if (!sameShape(input, teacher.input) || anatomy.classToken !== taught.classToken) {
+    const pooling = (token: boolean): string => (token ? 'token' : 'mean')
+    throw new LosscapeError(
+      'ERR_SHAPE',
+      `A student of '${teacher.name}' sees the images and tokens of its matrices: input ` +
+        `[${teacher.input}] and pooling '${pooling(taught.classToken)}'; got [${input}] and ` +
+        `'${pooling(anatomy.classToken)}'.`,
+    )
+  }
   const { tokens } = taught
   const blockSize = taught.heads * tokens * tokens
   const parameters = own.parameters.flatMap((parameter) => {

@@ -90,6 +90,7 @@ export function joinTensors(
       return !found || FLOATS.includes(found.dtype) ? [] : [`${key} ${found.dtype}`]
     }),
   )
+  if (faults.length > 0 && tensors.size === 0) faults.splice(0, faults.length, 'no tensors')
   if (faults.length > 0) {
     throw formatError(path, {
       expected: `the tensors of the model (n = ${layout.size})`,

@@ -85,7 +85,7 @@ describe('convit', () => {
     ['ERR_SHAPE', { input: [3, 32, 16] }, /square/],
     ['ERR_ARGUMENT', { gated: 12 }, /at least one block after/],
     ['ERR_ARGUMENT', { gated: 0 }, /gated to be a positive integer/],
-    ['ERR_ARGUMENT', { locality: Number.NaN }, /locality/],
+    ['ERR_ARGUMENT', { locality: Number.NaN }, /locality to be a finite number, got NaN/],
     ['ERR_ARGUMENT', { pooling: 'mean' }, /no option 'pooling'/],
   ] as const)('%s for %j', (code, options, message) => {
     expect(() => convit(options as never)).toThrowError(expect.objectContaining({ code }))

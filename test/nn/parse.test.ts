@@ -45,6 +45,8 @@ describe('model strings', () => {
     ['vit:tiny,depths3', /item 'depths3'/],
     ['vit:width=,', /item 'width='/],
     ['vit:patch0', /patch to be a positive integer/],
+    ['vit:patch8,patch4', /patch twice, by 'patch8' and 'patch4'/],
+    ['vit:tiny,patch8,patch8', /patch twice/],
     ['swin:tiny,gated2', /item 'gated2'/],
     ['resnet:18', /known models: mlp:\.\., vit:\.\., convit:\.\., swin:\.\./],
   ])('refuse %s', (text, message) => {

@@ -1,3 +1,4 @@
+import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { readSafetensors, writeSafetensors } from '../../lib/files/safetensors.js'
@@ -69,6 +70,22 @@ describe('checkpoints of timm', () => {
         /missing: cls_token, norm\.bias; extra: head_dist\.bias; of another shape: head\.bias \[7\] instead of \[5\]/,
       ),
     })
+  })
+
+  it('says that a file is empty, of another format, or holds nothing', async () => {
+    const [[, model]] = MODELS
+    const refused = async (name: string, content: string | null, message: RegExp) => {
+      const file = join(scratch.path, name)
+      if (content === null) await writeSafetensors(file, new Map())
+      else await writeFile(file, content)
+      await expect(loadTimm(file, model)).rejects.toMatchObject({
+        code: 'ERR_FORMAT',
+        message: expect.stringMatching(message),
+      })
+    }
+    await refused('empty', '', /a safetensors file, .*got a file of 0 bytes\. Is it of another/)
+    await refused('archive.pth', 'PK\x03\x04 archive', /a safetensors file, .*another format/)
+    await refused('nothing', null, /tensors of the model .*got no tensors\./)
   })
 
   it('knows the names of transformers only', async () => {

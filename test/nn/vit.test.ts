@@ -283,6 +283,8 @@ describe('options that do not go together', () => {
     ['ERR_ARGUMENT', { epsilon: 0 }, /epsilon/],
     ['ERR_ARGUMENT', { qkvBias: 1 }, /true or false/],
     ['ERR_ARGUMENT', { mlpRatio: -1 }, /mlpRatio/],
+    ['ERR_ARGUMENT', { mlpRatio: 0.001 }, /hidden units \(round\(192 mlpRatio\).*got 0\.001/],
+    ['ERR_ARGUMENT', { attention: [] }, /attention expected the choice .*got \[\]/],
     ['ERR_ARGUMENT', { positions: 'sinusoidal', width: 6, heads: 1 }, /multiple of 4/],
     ['ERR_ARGUMENT', { attention: 'linear' }, /Unknown attention/],
     ['ERR_ARGUMENT', { attention: { heads: ['softmax'] } }, /each of 3 heads, got 1/],

@@ -69,12 +69,22 @@ describe('attention transfer', () => {
     refused({ depth: 3 })
     refused({ patch: 8 })
     refused({ heads: 3 })
+    refused({ input: [1, 20, 20], patch: 5 })
+    refused({ input: [3, 16, 16] })
+    expect(() => attentionStudent(teacher, { ...sizes, input: [3, 16, 16] })).toThrow(
+      /input \[1,16,16\] and pooling 'token'; got \[3,16,16\]/,
+    )
+    const chosen = { ...sizes, attention: 'softmax' }
+    expect(() => attentionStudent(teacher, chosen)).toThrow(/attention to be absent/)
+    expect(() => attentionStudent(null as never, sizes)).toThrow(/attentionStudent\(\) .*got null/)
+    expect(() => attentionStudent(teacher, null as never)).toThrow(code('ERR_ARGUMENT'))
     const mlp = models.mlp({ input: [16, 16], hidden: [4], classes: 10 })
     expect(() => attentionStudent(mlp, sizes)).toThrow('models.vit()')
     const taught = (params: ArrayLike<number>, options = {}) =>
       attentionTransferSet(device, teacher, params, set, options)
     await expect(taught([1])).rejects.toEqual(code('ERR_SHAPE'))
     await expect(taught(teacher.init(0), { batch: 0 })).rejects.toEqual(code('ERR_ARGUMENT'))
+    await expect(taught(teacher.init(0), { batch: 0 })).rejects.toThrow(/batch to be .*got 0/)
     const signal = AbortSignal.abort()
     await expect(taught(teacher.init(0), { signal })).rejects.toEqual(code('ERR_ABORTED'))
   })

@@ -41,6 +41,9 @@ export function karatParameters(
       throw argumentError('karatParameters()', name, 'a positive integer', value)
     }
   }
+  if (typeof prefix !== 'string') {
+    throw argumentError('karatParameters()', 'prefix', 'a string', prefix)
+  }
   const setting = karatSetting(options)
   const { order } = setting
   const r = order === 'full' ? tokens : setting.r

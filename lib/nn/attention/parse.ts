@@ -25,7 +25,8 @@ const WORDS: Readonly<Record<string, KaratOptions>> = {
 }
 
 /**
- * Attention from its text: `softmax`, or `karat:` and items separated by commas.
+ * Attention from its text: `softmax`, or `karat:` and items separated by commas; `karat` alone is
+ * `karat:G3B`. An item may be given once, and `full` takes no `r`, which is N there.
  *
  * | item | meaning |
  * |---|---|
@@ -46,8 +47,9 @@ const WORDS: Readonly<Record<string, KaratOptions>> = {
  * parseAttention('karat:G3B,r8,silu') // { G: 3, share: 'block', r: 8, base: 'silu' }
  */
 export function parseAttention(choice: AttentionChoice): KaratOptions | null {
-  if (typeof choice === 'object' && choice !== null) {
+  if (typeof choice === 'object' && choice !== null && !Array.isArray(choice)) {
     karatSetting({ ...choice, heads: undefined })
+    requireOwnRank(choice)
     return choice
   }
   if (typeof choice !== 'string') {
@@ -62,9 +64,39 @@ export function parseAttention(choice: AttentionChoice): KaratOptions | null {
     )
   }
   const options: Mutable<KaratOptions> = {}
-  for (const item of body.split(',')) Object.assign(options, parseItem(item.trim(), choice))
+  const places = new Map<string, string>()
+  for (const item of body.split(',').map((word) => word.trim())) {
+    const given = parseItem(item, choice)
+    for (const name of Object.keys(given)) {
+      const before = places.get(name)
+      if (before !== undefined) throw repeated(choice, name, before, item)
+      places.set(name, item)
+    }
+    Object.assign(options, given)
+  }
   karatSetting({ ...options, heads: undefined })
+  requireOwnRank(options)
   return options
+}
+
+function repeated(text: string, name: string, before: string, item: string): LosscapeError {
+  return new LosscapeError(
+    'ERR_ARGUMENT',
+    `'${text}' says ${name} twice, by '${before}' and '${item}'; leave one of them out.`,
+  )
+}
+
+/** @throws ERR_ARGUMENT for a latent dimension in order 'full', which has none of its own */
+function requireOwnRank({ order, r, heads = [] }: KaratOptions): void {
+  if (order !== 'full') return
+  const own =
+    r ?? (Array.isArray(heads) ? heads.find((head) => head?.r !== undefined)?.r : undefined)
+  if (own === undefined) return
+  throw new LosscapeError(
+    'ERR_ARGUMENT',
+    `karat attention: order 'full' has no latent dimension to choose (it is the number of tokens); ` +
+      `got r = ${own}. Leave r out, or take another order.`,
+  )
 }
 
 function parseItem(item: string, text: string): KaratOptions {
