@@ -133,7 +133,7 @@ export function basisAttributes(basis: KaratBasis, base: KaratBase): Attributes 
   }
   const rule = ruleOf(basis.kind)
   requireFields(basis, rule.fields)
-  const numbers = rule.fields.map((name) => basis[name] as number)
+  const numbers = rule.fields.map((name) => basis[name as keyof typeof basis] as never as number)
   const fault = rule.fault(numbers)
   if (fault) {
     throw new LosscapeError(
