@@ -28,6 +28,13 @@
 //   matmul        a, b [, c] -> y   y = a b [+ c]; numbers transA, transB (0/1).
 //                 a [.., M, K] ([.., K, M] when transA), b [.., K, N] ([.., N, K] when transB),
 //                 leading axes broadcast, y [.., M, N]; c has y's shape and may alias it.
+//   convolution          x, w [, c] -> y    y[n, o, q] = sum over c, t of x[n, c, p] w[o, c, t]
+//   convolution_data     dy, w [, c] -> x   with p = q stride - before + t dilation; the others
+//   convolution_weights  x, dy [, c] -> w   sum the same terms into x and w; each [+ c].
+//                 x [.., N, C, in..], w [.., O, C / groups, kernel..], y [.., N, O, out..]; strings
+//                 layout (nchw, or nhwc: channels last in x and y); numbers stride, before, after,
+//                 dilation (1 to 3: one per axis of space), groups, size (the result's axes of
+//                 space; read from its type). Leading axes broadcast; c may alias the result.
 //   reduce        x -> y         strings kind (sum max min), numbers axes (ascending), removed;
 //                 sums accumulate in float64 in a fixed order; max/min propagate NaN; i32 allowed
 //   transpose     x -> y         numbers perm: y axis i is x axis perm[i]; any dtype

@@ -137,6 +137,8 @@ class KernelRun {
     for (const TensorType& type : op_.outTypes) out.emplace_back(type);
     const size_t scratchBytes = kernel->ScratchBytes(threads);
     std::unique_ptr<char[]> scratch = std::make_unique<char[]>(scratchBytes + 256);
+    // NaN in every format: kernels may expect nothing of it.
+    std::memset(scratch.get(), 0xFF, scratchBytes + 256);
     const uintptr_t address = reinterpret_cast<uintptr_t>(scratch.get());
     std::vector<const void*> in;
     std::vector<void*> results;

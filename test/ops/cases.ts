@@ -1,6 +1,7 @@
 import * as ops from '../../lib/ops/index.js'
 import type { Tensor } from '../../lib/program/tensor.js'
 import type { TensorType } from '../../lib/program/types.js'
+import { CONVOLUTION_CASES } from './convolution-cases.js'
 
 /** One way to use an operation; run on every device against the float64 reference. */
 export interface OperationCase {
@@ -383,5 +384,6 @@ export const OPERATION_CASES: readonly OperationCase[] = [
         bias: ops.constant([0, 1, -2, 0.5, -1, 0.3], { shape: [1, 1, 2, 3] }),
       }),
   },
+  ...CONVOLUTION_CASES,
   { name: 'tap', inputs: [f32(3)], f: (x) => ops.exp(ops.tap('x', x)) },
 ]

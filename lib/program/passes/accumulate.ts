@@ -1,10 +1,18 @@
 import type { Operation, Program, Value } from '../types.js'
 import { makeOperation, producersOf, useCounts } from './rewrite.js'
 
+/** Bilinear operations that take an addend as their third operand. */
+const PRODUCTS: ReadonlySet<string> = new Set([
+  'matmul',
+  'convolution',
+  'convolution_data',
+  'convolution_weights',
+])
+
 /**
  * a b + c d as two products into one result: the second product takes the first as its addend and
  * accumulates in place (beta = 1), which saves a temporary and a pass over memory. The first may
- * come through a reshape, as products do whose leading axes were folded into rows.
+ * come through a reshape, as products do whose leading axes were folded into rows or images.
  */
 export function accumulateProducts(program: Program): Program {
   const producers = producersOf(program)
@@ -15,7 +23,7 @@ export function accumulateProducts(program: Program): Program {
     let op = producers.get(value.id)
     if (!usedOnce(value)) return null
     while (op?.name === 'reshape' && usedOnce(op.inputs[0])) op = producers.get(op.inputs[0].id)
-    return op?.name === 'matmul' ? op : null
+    return op && PRODUCTS.has(op.name) ? op : null
   }
   const dropped = new Set<Operation>()
   const replaced = new Map<Operation, Operation>()
@@ -29,7 +37,7 @@ export function accumulateProducts(program: Program): Program {
       product.inputs.length === 2 && product.outputs[0].id === value.id
     const [base, onto] = takesAddend(right, b) ? [a, right] : [b, left]
     if (!takesAddend(onto, onto === right ? b : a)) continue
-    const product = makeOperation('matmul', [...onto.inputs, base], onto.attributes)
+    const product = makeOperation(onto.name, [...onto.inputs, base], onto.attributes)
     const merged = { ...product, outputs: op.outputs }
     dropped.add(onto)
     replaced.set(op, merged)
