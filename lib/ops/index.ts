@@ -1,5 +1,20 @@
 /** Operations on traced tensors. Importing this file registers all of them. */
 export { type AttentionOptions, attention } from './attention.js'
+export {
+  type BatchChannelNormOptions,
+  type BatchNormOptions,
+  batchChannelNorm,
+  batchNorm,
+  type ChannelNormOptions,
+  channelNorm,
+  type EstimatedBatchNormOptions,
+  type EstimateOptions,
+  estimatedBatchNorm,
+  type GroupNormOptions,
+  groupNorm,
+  instanceNorm,
+  type NormWithStatistics,
+} from './channel_norm.js'
 export { constant, iota, onesLike, zerosLike } from './constant.js'
 export { COTANGENT, stopGradient, tap } from './control.js'
 export {

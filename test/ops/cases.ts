@@ -1,6 +1,7 @@
 import * as ops from '../../lib/ops/index.js'
 import type { Tensor } from '../../lib/program/tensor.js'
 import type { TensorType } from '../../lib/program/types.js'
+import { CHANNEL_NORM_CASES } from './channel-norm-cases.js'
 import { CONVOLUTION_CASES } from './convolution-cases.js'
 
 /** One way to use an operation; run on every device against the float64 reference. */
@@ -385,5 +386,6 @@ export const OPERATION_CASES: readonly OperationCase[] = [
       }),
   },
   ...CONVOLUTION_CASES,
+  ...CHANNEL_NORM_CASES,
   { name: 'tap', inputs: [f32(3)], f: (x) => ops.exp(ops.tap('x', x)) },
 ]
