@@ -83,6 +83,17 @@ export { hinge, logistic, marginLogistic, squaredError } from './losses.js'
 export { matmul } from './matmul.js'
 export { broadcastTo, concat, pad, reshape, slice, transpose } from './movement.js'
 export { type Affine, layerNorm, rmsNorm } from './norms.js'
+export {
+  type AdaptivePoolOptions,
+  type AveragePoolOptions,
+  adaptiveAveragePool,
+  adaptiveMaxPool,
+  averagePool,
+  globalAveragePool,
+  type MaxPoolOptions,
+  maxPool,
+  type PoolOptions,
+} from './pooling.js'
 export { dropout, type RandomKind, random } from './random.js'
 export {
   argmax,
@@ -95,4 +106,8 @@ export {
   softmax,
   sum,
 } from './reduce.js'
+export { type ResizeOptions, resize } from './resize.js'
 export { simplexProject } from './simplex.js'
+export { type WeightStandardizeOptions, weightStandardize } from './weight_standardize.js'
+export type { StandardizePreset, StandardizeSettings } from './weight-standardize-options.js'
+export type { StandardizeForm } from './weight-standardize-reference.js'

@@ -140,6 +140,86 @@ export const OPERATION_CASES: readonly OperationCase[] = [
     f: (a) => ops.exp(ops.simplexProject(ops.mul(a, a))),
   },
   {
+    name: 'max-pool',
+    inputs: [f32(2, 3, 5, 4)],
+    f: (x) => ops.exp(ops.maxPool(x, { kernel: 3, stride: 2, padding: 1 })),
+  },
+  {
+    name: 'max-pool-nhwc',
+    inputs: [f32(2, 6, 5, 3)],
+    f: (x) =>
+      ops.sin(
+        ops.maxPool(x, { kernel: [3, 2], stride: 1, dilation: [2, 1], ceil: true, layout: 'nhwc' }),
+      ),
+  },
+  {
+    name: 'max-pool-1d',
+    inputs: [f32(2, 2, 7)],
+    f: (x) => ops.exp(ops.adaptiveMaxPool(ops.mul(x, 0.5), { output: 3 })),
+  },
+  {
+    name: 'average-pool',
+    inputs: [f32(2, 2, 5, 4)],
+    f: (x) =>
+      ops.exp(ops.averagePool(x, { kernel: 3, stride: 2, padding: 1, includePadding: false })),
+  },
+  {
+    name: 'average-pool-nhwc',
+    inputs: [f32(2, 5, 6, 3)],
+    f: (x) => ops.sin(ops.averagePool(x, { kernel: 2, ceil: true, layout: 'nhwc' })),
+  },
+  {
+    name: 'adaptive-average-pool',
+    inputs: [f32(2, 5, 4, 3)],
+    f: (x) =>
+      ops.mul(
+        ops.exp(ops.adaptiveAveragePool(x, { output: [3, 2], layout: 'nhwc' })),
+        ops.adaptiveAveragePool(x, { output: 1, layout: 'nhwc' }),
+      ),
+  },
+  {
+    name: 'resize-bilinear',
+    inputs: [f32(1, 2, 3, 5)],
+    f: (x) => [
+      ops.exp(ops.resize(x, { size: [7, 4] })),
+      ops.sin(ops.resize(x, { size: [4, 9], alignCorners: true })),
+    ],
+  },
+  {
+    name: 'resize-nhwc',
+    inputs: [f32(1, 4, 3, 2)],
+    f: (x) =>
+      ops.exp(
+        ops.resize(ops.resize(x, { size: 6, layout: 'nhwc' }), {
+          size: [2, 9],
+          mode: 'nearest',
+          layout: 'nhwc',
+        }),
+      ),
+  },
+  {
+    name: 'weight-standardize',
+    inputs: [f32(3, 2, 2), f32(2, 5), f32(2, 3, 1, 1)],
+    f: (a, b, c) => ops.weightStandardize([a, b, c]),
+  },
+  {
+    name: 'weight-standardize-gain',
+    inputs: [f32(3, 2, 2), f32(2, 5), f32(3), f32(2)],
+    f: (a, b, gain, shift) => {
+      const [p] = ops.weightStandardize([a], { preset: 'nfnet', gain: [gain] })
+      const [q] = ops.weightStandardize([b], { preset: 'paper', fanIn: true, shift: [shift] })
+      return [ops.tanh(p), ops.mul(q, q)]
+    },
+  },
+  {
+    name: 'weight-standardize-parts',
+    inputs: [f32(2, 5)],
+    f: (a) => [
+      ops.weightStandardize([a, ops.exp(a)], { scale: false, factor: 3 })[1],
+      ops.weightStandardize([a, ops.mul(a, a)], { center: false, delta: 0 })[1],
+    ],
+  },
+  {
     name: 'iota',
     inputs: [f32(3, 4)],
     f: (a) => ops.mul(a, ops.iota([3, 4], 1, 'f32')),
