@@ -11,6 +11,30 @@ export type {
 } from './attention/options.js'
 export { parseAttention } from './attention/parse.js'
 export { type ConvitOptions, convit } from './convit.js'
+export {
+  type CifarResnetOptions,
+  type ConvnetOptions,
+  cifarResnet,
+  type Folded,
+  type FoldOptions,
+  fold,
+  lenet,
+  type NormKind,
+  type NormOption,
+  type NormSettings,
+  type ResidualOptions,
+  type ResnetOptions,
+  type ResnextOptions,
+  resnet,
+  resnet20,
+  resnext,
+  type SegmentationOptions,
+  type StandardizationOption,
+  type StandardizationSettings,
+  segmentation,
+  type VggOptions,
+  vgg,
+} from './convnet/index.js'
 export type { Initializer, Parameter } from './init.js'
 export type { FloatVector, LayoutEntry, ParameterLayout } from './layout.js'
 export type { Likelihood, Loss, LossSpec } from './loss.js'

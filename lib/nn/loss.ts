@@ -22,8 +22,9 @@ export type Likelihood =
   | { readonly family: 'gaussian'; readonly variance: (outputs: number) => number }
 
 /**
- * Loss of each sample [B] from outputs [B, ..] and targets: i32 labels [B], or values of the
- * outputs' shape. Means over a data set weight every sample alike.
+ * Loss of each sample [B] from outputs [B, ..] and targets: i32 labels [B], or [B, ..] for outputs
+ * [B, C, ..] of every place, or values of the outputs' shape. Means over a data set weight every
+ * sample alike.
  */
 export interface Loss {
   readonly name: string
@@ -59,7 +60,7 @@ const NAMED: Record<string, Loss> = {
     name: 'cross-entropy',
     targets: 'labels',
     likelihood: { family: 'categorical' },
-    perSample: (z, y) => ops.crossEntropy(z, y),
+    perSample: (z, y) => crossEntropy(z, y, {}),
   },
   mse: {
     name: 'mse',
@@ -91,6 +92,27 @@ const NAMED: Record<string, Loss> = {
     flat: true,
     perSample: (z, y) => ops.hinge(z, signs(z, y)),
   },
+}
+
+/**
+ * Of logits [B, C] with labels [B], or of [B, C, ..] with a label for every place [B, ..]: then the
+ * mean over the places of a sample whose label is not ignored, 0 where there is none.
+ */
+function crossEntropy(z: Tensor, y: Tensor, options: ops.CrossEntropyOptions): Tensor {
+  if (z.rank === 2) return ops.crossEntropy(z, y, options)
+  const [samples, classes, ...space] = z.shape
+  const places = elements(space)
+  const last = ops.transpose(ops.reshape(z, [samples, classes, places]), [0, 2, 1])
+  // Labels come without the axis of the classes, probabilities with it.
+  const targets =
+    y.rank === z.rank
+      ? ops.transpose(ops.reshape(y, [samples, classes, places]), [0, 2, 1])
+      : ops.reshape(y, [samples, places])
+  const each = ops.crossEntropy(last, targets, options)
+  const { ignoreLabel } = options
+  if (ignoreLabel === undefined || y.rank === z.rank) return ops.mean(each, [1])
+  const counted = ops.sum(ops.cast(ops.ne(targets, ignoreLabel), z.dtype), [1])
+  return ops.div(ops.sum(each, [1]), ops.maximum(counted, 1))
 }
 
 /** Labels 0 and 1 as -1 and 1. */
@@ -128,7 +150,7 @@ export function resolveLoss(spec: LossSpec): Loss {
     targets: 'labels',
     likelihood: { family: 'categorical', weight: (y, z) => labelWeights(y, z, spec) },
     perSample: (z, y) =>
-      ops.crossEntropy(z, y, {
+      crossEntropy(z, y, {
         smoothing,
         ignoreLabel,
         classWeights: classWeights && ops.constant(classWeights, { dtype: z.dtype }),
@@ -179,8 +201,16 @@ function checkedLoss(loss: Loss): Loss {
   }
 }
 
-/** 1 per sample whose prediction is right (argmax, or sign of a single score), else 0; f32 [B]. */
+/**
+ * 1 per sample whose prediction is right (argmax, or sign of a single score), else 0; the share of
+ * right places for outputs [B, C, ..]; f32 [B].
+ */
 export function isCorrect(outputs: Tensor, labels: Tensor): Tensor {
+  if (outputs.rank > 2) {
+    const places = elements(outputs.shape.slice(2))
+    const right = ops.cast(ops.eq(ops.argmax(outputs, 1), labels), 'f32')
+    return ops.mean(ops.reshape(right, [outputs.shape[0], places]), [1])
+  }
   const scores = elements(outputs.shape.slice(1))
   const predicted =
     scores === 1

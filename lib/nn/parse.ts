@@ -3,6 +3,12 @@ import { LosscapeError } from '../errors.js'
 import { requireOptions } from '../options.js'
 import type { Shape } from '../program/types.js'
 import { type ConvitOptions, convit } from './convit.js'
+import {
+  type AnyConvnetOptions,
+  CONVNET_FAMILIES,
+  convnetFamily,
+  parseConvnet,
+} from './convnet/parse.js'
 import { type MlpOptions, mlp } from './mlp.js'
 import type { Model } from './model.js'
 import { type SwinOptions, swin } from './swin.js'
@@ -10,13 +16,18 @@ import { vit } from './vit.js'
 import { VIT_SIZES, type VitOptions, type VitSize } from './vit-config.js'
 
 /** Options of a family; those of another family than the string's are refused. */
-export type ModelOptions = Partial<MlpOptions> | VitOptions | ConvitOptions | SwinOptions
+export type ModelOptions =
+  | Partial<MlpOptions>
+  | VitOptions
+  | ConvitOptions
+  | SwinOptions
+  | AnyConvnetOptions
 
 /** What a model string leaves open. */
 export interface ParseContext {
   /** Shape of one sample; must fit the string's first width, or be an image for transformers. */
   readonly input?: Shape
-  /** Outputs of a transformer whose string does not say; an mlp's string always does. */
+  /** Outputs where the string does not say; an mlp's string always does. */
   readonly classes?: number
   readonly options?: ModelOptions
 }
@@ -133,6 +144,10 @@ function open({ input, classes, options = {} }: ParseContext): object {
  * | `vit:patch4,width192,depth6,heads3` | any other; sizes take such items too: `vit:tiny,patch4` |
  * | `convit:tiny` | {@link convit} |
  * | `swin:tiny`, `swin:width48,depths2-2,heads3-6` | {@link swin} |
+ * | `resnet20`, `resnet110:bcn,ws`, `resnet20:gn16,w2` | {@link cifarResnet}: norm, weight standardisation, width |
+ * | `resnet50`, `resnet18:bcn-micro,ws,small`, `resnext50:gn,ws` | {@link resnet}, {@link resnext} |
+ * | `vgg11:bn`, `vgg16`, `lenet5` | {@link vgg}, {@link lenet} |
+ * | `segmentation:resnet18,gn,ws` | {@link segmentation} |
  *
  * @throws ERR_ARGUMENT for an unknown family, naming the known ones
  */
@@ -145,10 +160,13 @@ export function parseModel(text: string, context: ParseContext = {}): Model {
   }
   const colon = text.indexOf(':')
   const prefix = text.slice(0, Math.max(colon, 0))
+  const convnet = convnetFamily(colon < 0 ? text : prefix)
+  if (convnet) return parseConvnet(convnet, text, open(context) as Record<string, unknown>)
   const family = Object.hasOwn(families, prefix) ? families[prefix] : null
   if (!family) {
     const known = Object.keys(families)
-      .map((name) => `${name}:..`)
+      .map((known) => `${known}:..`)
+      .concat(CONVNET_FAMILIES)
       .join(', ')
     throw new LosscapeError('ERR_ARGUMENT', `Unknown model '${text}'; known models: ${known}.`)
   }
