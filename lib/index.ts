@@ -46,6 +46,7 @@ export type {
   Model,
   ModelDefinition,
   ParameterLayout,
+  StatisticsMode,
   SwinOptions,
   TensorMap,
   VitOptions,
@@ -87,6 +88,8 @@ export {
   loadCheckpoint,
   loadModel,
   loadStart,
+  loadStartState,
+  loadState,
   loadTimm,
   type MetricsRow,
   type OptimizerSpec,
@@ -117,11 +120,7 @@ export {
   fisherMonteCarlo,
   gradientCovariance,
 } from './curvature/fisher.js'
-export type {
-  OperatorDescription,
-  SampleSelection,
-  StatisticsMode,
-} from './curvature/description.js'
+export type { OperatorDescription, SampleSelection } from './curvature/description.js'
 export type { DrawOptions } from './curvature/draws.js'
 export {
   type GaussNewtonDiagonalOptions,

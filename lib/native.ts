@@ -307,18 +307,31 @@ export interface TrainerSpec {
    * min(decay, (1 + t) / (10 + t)) with warmup.
    */
   average?: { buffer: NativeBuffer; decay: number; warmup: boolean }
+  /**
+   * What is carried along without being learned, `storage` elements; a step that succeeds stores
+   * the program's outputs 2, 3, ... at these element offsets.
+   */
+  state?: { buffer: NativeBuffer; storage: number; offsets: number[] }
   /** Program of one step. */
   executable: NativeExecutable
   /**
-   * theta: element offset `index` of theta; fixed: `fixed[index]`; rows: this step's slice of the
-   * indices given to `run` (i32 [batch]); weights: this step's sample weights [batch] (0 pads);
-   * key: i32 [4] = { seed low, seed high, step, 0 }.
+   * theta, state: element offset `index`; fixed: `fixed[index]`; rows: this batch's slice of the
+   * indices given to `run` (i32 [batch]); weights: this batch's sample weights [batch] (0 pads);
+   * key: i32 [4] = { seed low, seed high, batches before, 0 }; rate: the step's learning rate.
    */
-  inputs: { kind: 'theta' | 'fixed' | 'rows' | 'weights' | 'key'; index: number }[]
+  inputs: {
+    kind: 'theta' | 'state' | 'fixed' | 'rows' | 'weights' | 'key' | 'rate'
+    index: number
+  }[]
   fixed: NativeView[]
   batch: number
+  /**
+   * Batches of a step (default 1): gradients are averaged with the sums of their weights, the state
+   * goes on from one to the next, and those of weight 0 are left out.
+   */
+  accumulate?: number
   seed: number
-  /** Output 0 is the step's mean loss, output 1 the number of correct samples, then gradients. */
+  /** Output 0 is the batch's mean loss, output 1 its correct samples, then state, gradients. */
   gradientOffsets: number[]
 }
 
@@ -326,9 +339,9 @@ export interface TrainSteps {
   /** Steps [from, to). */
   from: number
   to: number
-  /** [(to - from) * batch] rows of the data set. */
+  /** [(to - from) * accumulate * batch] rows of the data set. */
   rows: Int32Array
-  /** [(to - from) * batch] sample weights. */
+  /** [(to - from) * accumulate * batch] sample weights. */
   weights: Float32Array
   /** [(to - from)]. */
   learningRates: Float64Array

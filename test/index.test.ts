@@ -15,6 +15,8 @@ it('exports what is documented, and nothing by accident', () => {
         'saveModel',
         'loadModel',
         'loadStart',
+        'loadStartState',
+        'loadState',
         'loadTimm',
         'saveCheckpoint',
         'loadCheckpoint',

@@ -1,7 +1,7 @@
 import { Command, Option } from 'commander'
 import { evaluate } from '../train/evaluate.js'
 import { openRun } from '../train/run-folder.js'
-import { loadModel } from '../train/weights.js'
+import { loadModel, loadState } from '../train/weights.js'
 import { EXIT } from './exit.js'
 import { type ComputeOptions, integer, openDevice, withComputeOptions } from './options.js'
 import { loadParameters, loadRunData, runLoss } from './run-data.js'
@@ -46,6 +46,9 @@ async function evalRun(folder: string, flags: EvalFlags, session: Session): Prom
   const params = flags.ema
     ? await loadModel(run.file('ema.safetensors'), run.model)
     : await loadParameters(run)
+  const state = flags.ema
+    ? await loadState(run.file('ema.safetensors'), run.model)
+    : await run.loadState()
   const set = await loadRunData(run, { spec: flags.data, split, samples, signal })
   const device = await openDevice(flags)
   try {
@@ -54,6 +57,7 @@ async function evalRun(folder: string, flags: EvalFlags, session: Session): Prom
       loss: runLoss(run),
       batch,
       precision: dtype,
+      state,
       signal,
     })
     const time = performance.now() - begin

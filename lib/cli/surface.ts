@@ -63,6 +63,7 @@ async function surface(folder: string, flags: SurfaceFlags, session: Session): P
   }
   const run = await openRun(folder)
   const { steps, vectors } = await checkpointsOf(run)
+  const state = await run.loadState()
   const set = await loadRunData(run, { split, samples, signal })
   const device = await openDevice(flags)
   const bar = session.progress('surface')

@@ -10,7 +10,7 @@ import { parseModel } from '../nn/parse.js'
 import type { MetricsRow } from '../train/metrics.js'
 import { resolvePlan } from '../train/options.js'
 import { createRun, openRun, type RunConfig, type RunFolder } from '../train/run-folder.js'
-import { loadStart } from '../train/start.js'
+import { loadStart, loadStartState } from '../train/start.js'
 import { train } from '../train/train.js'
 import { saveModel } from '../train/weights.js'
 import { shellWord } from './options.js'
@@ -240,6 +240,7 @@ export async function trainPrepared(
   const { signal } = session
   const checkpoint = prepared.run ? await prepared.run.resume() : null
   const start = checkpoint?.params ?? (await startVector(model, seed, initFrom, signal))
+  const state = await startState(model, initFrom, signal)
   const run = prepared.run ?? (await newRun(out, overwrite, device, prepared))
   if (prepared.run && !checkpoint) await rm(run.file('metrics.jsonl'), { force: true })
   session.resume = `losscape train --resume --out ${shellWord(out)}`
@@ -248,7 +249,9 @@ export async function trainPrepared(
   const bar = session.progress('train')
   const batch = Math.min(recipe.batch ?? 128, set.size)
   if (keep && !checkpoint) {
-    await run.keepParameters(0, recipe.precision === 'f64' ? start : Float32Array.from(start))
+    const stored = (vector: FloatVector): FloatVector =>
+      recipe.precision === 'f64' ? vector : Float32Array.from(vector)
+    await run.keepParameters(0, stored(start), stored(state))
   }
   let tested = ''
   const training = train(device, model, set, {
@@ -256,12 +259,14 @@ export async function trainPrepared(
     seed,
     test: test ?? undefined,
     params: start,
+    state,
     workers,
     resume: checkpoint ?? undefined,
     checkpointEvery: keep ?? checkpointSteps(set.size, batch),
-    async onCheckpoint(state) {
-      if (keep && state.step % keep === 0) await run.keepParameters(state.step, state.params)
-      await run.saveCheckpoint(state)
+    async onCheckpoint(reached) {
+      const { step, params } = reached
+      if (keep && step % keep === 0) await run.keepParameters(step, params, reached.state)
+      await run.saveCheckpoint(reached)
     },
     async onMetrics(row) {
       await run.appendMetrics(row)
@@ -276,8 +281,8 @@ export async function trainPrepared(
     if (!prepared.run && !session.signal.aborted) await run.removeUnlessStarted()
     throw error
   })
-  await run.saveParameters(result.params)
-  if (result.ema) await saveModel(run.file(EMA), model, result.ema)
+  await run.saveParameters(result.params, result.state)
+  if (result.ema) await saveModel(run.file(EMA), model, result.ema, result.state)
   const rows = await run.readMetrics()
   const outcome: TrainOutcome = {
     run: out,
@@ -309,6 +314,15 @@ async function startVector(
 ): Promise<FloatVector> {
   if (!from) return model.initAsync(seed, { signal })
   return loadStart(from.path, model, { seed, signal, ...(from.skip && { skip: from.skip }) })
+}
+
+async function startState(
+  model: Model,
+  from: InitFrom | undefined,
+  signal: AbortSignal,
+): Promise<FloatVector> {
+  if (!from) return model.initState()
+  return loadStartState(from.path, model, { signal, ...(from.skip && { skip: from.skip }) })
 }
 
 async function newRun(

@@ -13,7 +13,7 @@ import { elements, sameShape } from '../program/shape.js'
 import type { Tensor } from '../program/tensor.js'
 import type { TensorType } from '../program/types.js'
 import type { Loss } from './loss.js'
-import type { Model } from './model.js'
+import type { Model, StatisticsMode } from './model.js'
 
 /** Types of a batch as programs take it: raw samples, targets, weights (0 pads). */
 export function batchTypes(
@@ -86,6 +86,51 @@ function resizeBatch(x: Tensor, { size, cropRatio, interpolation }: Resize): Ten
   }
   const lines = ops.matmul(x, matrix(width, size[1]), { transB: true })
   return ops.matmul(matrix(height, size[0]), lines)
+}
+
+/**
+ * The statistics of an analysis. Where samples may be coupled the choice changes the function that
+ * is analysed, so that there is no default.
+ *
+ * @throws ERR_ARGUMENT for no choice or an unknown one, and for 'batch' where nothing takes
+ * statistics over a batch
+ */
+export function resolveStatistics(
+  model: Pick<Model, 'name' | 'couplesSamples'>,
+  mode: StatisticsMode | undefined,
+): StatisticsMode {
+  const { name, couplesSamples } = model
+  if (mode === undefined && !couplesSamples) return 'frozen'
+  if (mode !== 'frozen' && mode !== 'batch') {
+    const why = couplesSamples ? ` model '${name}' normalises over the samples of a batch;` : ''
+    throw new LosscapeError(
+      'ERR_ARGUMENT',
+      `Choose statistics:${why} 'frozen' takes its state, 'batch' the statistics of each batch; got ${String(mode)}.`,
+    )
+  }
+  if (mode === 'batch' && !couplesSamples) {
+    throw new LosscapeError(
+      'ERR_ARGUMENT',
+      `Model '${name}' has no batch statistics: use statistics 'frozen', the default.`,
+    )
+  }
+  return mode
+}
+
+/**
+ * Samples per batch where a batch is normalised by its own statistics: the loss is then the mean
+ * over consecutive batches, and padding would change them.
+ *
+ * @throws ERR_ARGUMENT unless `batch` (default: all samples) divides the samples
+ */
+export function statisticsBatch(model: Model, set: DataSet, batch = set.size): number {
+  if (Number.isSafeInteger(batch) && batch >= 1 && set.size % batch === 0) return batch
+  throw new LosscapeError(
+    'ERR_ARGUMENT',
+    `With the batch statistics of model '${model.name}', batch must divide the ${set.size} samples ` +
+      `of '${set.name}', got ${String(batch)}: leave it out for one batch of all samples, select ` +
+      "samples, or use statistics 'frozen'.",
+  )
 }
 
 /**

@@ -27,7 +27,10 @@ export interface ApplyContext {
   readonly state: TensorMap
   /** 'batch' in training, 'frozen' in evaluation; analyses choose. */
   readonly statistics: StatisticsMode
-  /** The optimiser's learning rate at this step, an f32 scalar; null outside training. */
+  /**
+   * The optimiser's learning rate at this step, an f32 scalar, for rates of estimates; null outside
+   * training, and for a model without state.
+   */
   readonly lr: Tensor | null
   /**
    * Declares the new value σ' of a state tensor, of its shape and at most once a call; training

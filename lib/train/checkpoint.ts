@@ -6,7 +6,7 @@ import type { FloatVector } from '../nn/layout.js'
 import type { Model } from '../nn/model.js'
 import type { EpochSums } from './metrics.js'
 import type { Recipe } from './recipe.js'
-import { joinTensors, namedTensors } from './weights.js'
+import { joinParts, namedTensors, requireFinite, stateTensors } from './weights.js'
 
 /** What decides the order and arithmetic of the steps; a resumed run must have the same. */
 export interface CheckpointSetting {
@@ -32,6 +32,8 @@ export interface Checkpoint {
   readonly moments: readonly FloatVector[]
   /** The moving average of θ, logical; of runs that keep one. */
   readonly ema?: FloatVector
+  /** The state σ of the model, logical; of models that have one. */
+  readonly state?: FloatVector
   /** Of the epoch under way. */
   readonly epochSums: EpochSums
   readonly lastFiniteLoss: number | null
@@ -42,9 +44,9 @@ const FORMAT = 'losscape-checkpoint-2'
 
 /**
  * Writes a checkpoint as one safetensors file, atomically: tensors `params/NAME`, `moment0/NAME`,
- * `moment1/NAME`, `ema/NAME` in the run's element type, the rest as JSON in the header's metadata.
+ * `moment1/NAME`, `ema/NAME`, `state/NAME` in the run's element type, the rest as JSON in the header's metadata.
  *
- * @throws ERR_IO, ERR_SHAPE
+ * @throws ERR_IO, ERR_SHAPE; ERR_ARGUMENT without the state that the model has
  */
 export async function saveCheckpoint(
   path: string,
@@ -52,7 +54,7 @@ export async function saveCheckpoint(
   checkpoint: Checkpoint,
 ): Promise<void> {
   requireArguments('saveCheckpoint()', { path, model, checkpoint })
-  const { params, moments, ema, ...state } = checkpoint
+  const { params, moments, ema, state, ...plain } = checkpoint
   requireArguments('saveCheckpoint()', { params })
   if (!Array.isArray(moments)) {
     throw argumentError('saveCheckpoint()', 'moments', 'a list of vectors', moments)
@@ -66,30 +68,48 @@ export async function saveCheckpoint(
   if (ema) {
     for (const [name, tensor] of namedTensors(model.layout, ema, 'ema/')) tensors.set(name, tensor)
   }
-  const described = { ...state, moments: moments.length, ...(ema && { ema: true }) }
+  for (const [name, tensor] of stateTensors('saveCheckpoint()', model, state, 'state/')) {
+    tensors.set(name, tensor)
+  }
+  const described = { ...plain, moments: moments.length, ...(ema && { ema: true }) }
   const metadata = { format: FORMAT, state: JSON.stringify(described) }
   await writeSafetensors(path, tensors, metadata)
 }
 
 /**
  * @throws ERR_IO; ERR_FORMAT when the file is no checkpoint, or listing every tensor that is
- * missing, extra or of another shape than the model's
+ * missing, extra or of another shape than the model's; ERR_NOT_FINITE naming the state that is not
  */
 export async function loadCheckpoint(path: string, model: Model): Promise<Checkpoint> {
   requireArguments('loadCheckpoint()', { path, model })
   const { tensors, metadata } = await readSafetensors(path)
-  const { moments: count, ema: averaged, ...state } = parseState(path, metadata)
+  const { moments: count, ema: averaged, ...plain } = parseState(path, metadata)
   const prefixes = [
     'params/',
     ...Array.from({ length: count }, (_, k) => `moment${k}/`),
     ...(averaged ? ['ema/'] : []),
   ]
-  const [params, ...rest] = joinTensors(path, model.layout, tensors, prefixes)
+  const { layout, stateLayout } = model
+  const hasState = stateLayout.size > 0
+  const parts = prefixes.map((prefix) => ({ prefix, layout }))
+  const vectors = joinParts(path, tensors, [
+    ...parts,
+    ...(hasState ? [{ prefix: 'state/', layout: stateLayout }] : []),
+  ])
+  const [params, ...rest] = vectors
+  const state = hasState ? rest.pop() : undefined
+  if (state) requireFinite(path, stateLayout, state)
   const moments = rest.slice(0, count)
-  return { ...state, params, moments, ...(averaged && { ema: rest[count] }) }
+  return {
+    ...plain,
+    params,
+    moments,
+    ...(averaged && { ema: rest[count] }),
+    ...(state && { state }),
+  }
 }
 
-interface State extends Omit<Checkpoint, 'params' | 'moments' | 'ema'> {
+interface State extends Omit<Checkpoint, 'params' | 'moments' | 'ema' | 'state'> {
   readonly moments: number
   readonly ema?: boolean
 }
@@ -126,12 +146,14 @@ function parseState(path: string, metadata: Readonly<Record<string, string>>): S
  * and cosine without `steps`). How often there are checkpoints, rows and tests is free.
  *
  * @param moments vectors of state that the optimiser keeps
+ * @param stateSize elements of the model's state σ
  * @throws ERR_ARGUMENT listing every difference
  */
 export function requireSameSetting(
   checkpoint: Checkpoint,
   wanted: CheckpointSetting,
   moments: number,
+  stateSize: number,
 ): void {
   if (!Array.isArray(checkpoint.moments) || typeof checkpoint.setting?.recipe !== 'object') {
     throw argumentError('train()', 'resume', 'a checkpoint of a training', checkpoint)
@@ -144,6 +166,8 @@ export function requireSameSetting(
   if (checkpoint.moments.length !== moments) {
     differences.push(`${checkpoint.moments.length} moments (now ${moments})`)
   }
+  const found = checkpoint.state?.length ?? 0
+  if (found !== stateSize) differences.push(`a state of ${found} numbers (now ${stateSize})`)
   if (differences.length === 0) return
   throw new LosscapeError(
     'ERR_ARGUMENT',

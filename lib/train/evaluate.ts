@@ -5,10 +5,10 @@ import { compileProgram } from '../device/compile.js'
 import type { Device } from '../device/device.js'
 import { withSignal } from '../device/native-call.js'
 import type { NativeBuffer, NativeExecutable, NativeView } from '../native.js'
-import { requireMatch } from '../nn/batch.js'
+import { requireMatch, statisticsBatch } from '../nn/batch.js'
 import { defaultLoss, type LossSpec, resolveLoss } from '../nn/loss.js'
-import type { Model } from '../nn/model.js'
-import { uploadParameters } from '../nn/upload.js'
+import type { Model, StatisticsMode } from '../nn/model.js'
+import { uploadPoint } from '../nn/upload.js'
 import { requireOptions } from '../options.js'
 import { evaluationProgram } from './program.js'
 
@@ -28,6 +28,11 @@ export interface EvaluateOptions {
   readonly batch?: number
   /** Default 'f32'. */
   readonly precision?: 'f32' | 'f64'
+  /**
+   * State σ of the model, logical: `run.state`. Default `model.initState()`. Statistics of
+   * normalisation are taken from it ('frozen').
+   */
+  readonly state?: ArrayLike<number>
   /** After chunks: samples done, of all. What it throws, the evaluation rejects with. */
   readonly onProgress?: (done: number, total: number) => void
   readonly signal?: AbortSignal
@@ -37,10 +42,12 @@ export interface EvaluateOptions {
  * Mean loss and accuracy of a model on a data set, without dropout: L = (1/N) Σ ℓ(f(θ, x_i), y_i).
  * Costs a forward pass over the set.
  *
- * @throws ERR_SHAPE, ERR_ARGUMENT, ERR_RANGE, ERR_NOT_FINITE, ERR_ABORTED
+ * @throws ERR_SHAPE, ERR_ARGUMENT, ERR_RANGE, ERR_ABORTED; ERR_NOT_FINITE naming the tensor of θ or
+ * σ that is not
  *
  * @example
- * const { loss, accuracy } = await evaluate(device, model, run.params, testSet)
+ * const { params, state } = run
+ * const { loss, accuracy } = await evaluate(device, model, params, testSet, { state })
  */
 export async function evaluate(
   device: Device,
@@ -50,23 +57,32 @@ export async function evaluate(
   options: EvaluateOptions = {},
 ): Promise<Evaluation> {
   requireArguments('evaluate()', { device, model, params, set })
-  requireOptions('evaluate()', options, ['loss', 'batch', 'precision', 'onProgress', 'signal'])
-  const { precision = 'f32', signal, onProgress } = options
-  const theta = uploadParameters(device, model.layout, params, precision)
+  requireOptions('evaluate()', options, [
+    ...(['loss', 'batch', 'precision', 'state', 'onProgress', 'signal'] as const),
+  ])
+  const { precision = 'f32', state, signal, onProgress } = options
+  if (state !== undefined) requireArguments('evaluate()', { state })
+  const point = uploadPoint(device, model, params, state, precision)
   try {
     const evaluator = new Evaluator(device, model, set, options)
     try {
-      return await evaluator.run(theta.views, signal, onProgress)
+      return await evaluator.run(point.views, signal, onProgress)
     } finally {
       evaluator.dispose()
     }
   } finally {
-    theta.buffer.dispose()
+    point.dispose()
   }
 }
 
 /** Bytes between results, one per chunk and sum. */
 const RESULT_STRIDE = 64
+
+/** Options of an {@link Evaluator}. */
+export interface EvaluatorOptions extends Pick<EvaluateOptions, 'loss' | 'batch' | 'precision'> {
+  /** Default 'frozen'; with 'batch' a chunk is a batch, and they are all of one size. */
+  readonly statistics?: StatisticsMode
+}
 
 /** A data set on a device, ready to be evaluated for parameters that lie there. */
 export class Evaluator {
@@ -79,13 +95,17 @@ export class Evaluator {
     private readonly device: Device,
     model: Model,
     private readonly set: DataSet,
-    options: EvaluateOptions = {},
+    options: EvaluatorOptions = {},
   ) {
     const loss = resolveLoss(options.loss ?? defaultLoss(set))
     requireMatch(model, loss, set)
     this.precision = options.precision ?? 'f32'
-    const batch = chunkSize(options.batch ?? 1024, set.size)
-    const program = evaluationProgram({ model, loss, set, batch })
+    const { statistics = 'frozen' } = options
+    const batch =
+      statistics === 'batch'
+        ? statisticsBatch(model, set, options.batch)
+        : chunkSize(options.batch ?? 1024, set.size)
+    const program = evaluationProgram({ model, loss, set, batch, statistics })
     this.executable = compileProgram(device, program, this.precision)
     this.batches = uploadBatches(device, set, batch, this.precision)
     try {
@@ -97,9 +117,9 @@ export class Evaluator {
     }
   }
 
-  /** @param theta views of the parameter tensors, in layout order */
+  /** @param point views of θ.., σ.. in the order of their layouts */
   async run(
-    theta: readonly NativeView[],
+    point: readonly NativeView[],
     signal?: AbortSignal,
     onProgress?: (done: number, total: number) => void,
   ): Promise<Evaluation> {
@@ -116,7 +136,7 @@ export class Evaluator {
           { buffer, offset },
           { buffer, offset: offset + RESULT_STRIDE },
         ]
-        return this.executable.run([...theta, x, y, w], outputs, { token }).then(() => {
+        return this.executable.run([...point, x, y, w], outputs, { token }).then(() => {
           done += samples
           report?.(done, this.set.size)
         })

@@ -42,4 +42,4 @@ export {
 } from './segmentation-metrics.js'
 export { loadStart, type StartOptions } from './start.js'
 export { type TrainResult, train } from './train.js'
-export { loadModel, saveModel } from './weights.js'
+export { loadModel, loadState, saveModel } from './weights.js'

@@ -19,5 +19,5 @@ import { joinTensors } from './weights.js'
 export async function loadTimm(path: string, model: Model): Promise<FloatVector> {
   requireArguments('loadTimm()', { path, model })
   const { tensors } = await readSafetensors(path)
-  return joinTensors(path, model.layout, fromTimm(model, tensors), [''])[0]
+  return joinTensors(path, model.layout, fromTimm(model, tensors))
 }

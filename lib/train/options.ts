@@ -37,10 +37,18 @@ export interface TrainOptions {
   readonly steps?: number
   /** Samples per step. Default 128, at most the data set; always all of it with `gd`. */
   readonly batch?: number
+  /**
+   * Batches of an optimiser step, for batches of 1 or 2 samples: their gradients are averaged with
+   * the sums of their samples' weights, the state is updated by each in turn. Default 1; not with
+   * `gd`.
+   */
+  readonly accumulate?: number
   /** Of the start vector, the order of the samples and dropout. Default 0. */
   readonly seed?: number
   /** Start vector θ, logical. Default `model.init(seed)`. */
   readonly params?: ArrayLike<number>
+  /** Start state σ, logical. Default `model.initState()`. */
+  readonly state?: ArrayLike<number>
   /** Spreads this share of every label evenly over the classes; test rows are without. Default 0. */
   readonly labelSmoothing?: number
   /** What happens to training images; worker threads do it ahead of the steps. */
@@ -54,7 +62,10 @@ export interface TrainOptions {
    * Default: one less than the device's.
    */
   readonly workers?: number
-  /** Keeps a moving average of θ, by its decay or options; it is evaluated like θ. */
+  /**
+   * Keeps a moving average of θ, by its decay or options; it is evaluated like θ, under the same
+   * state, which is not averaged.
+   */
   readonly ema?: EmaSpec
   /** Gradients of a larger norm are scaled down to it. Default: never. */
   readonly clipNorm?: number
@@ -64,7 +75,11 @@ export interface TrainOptions {
   readonly test?: DataSet
   /** A new random order every epoch. Default true. */
   readonly shuffle?: boolean
-  /** Leaves the incomplete last batch of an epoch out. Default false. */
+  /**
+   * Leaves the samples of an epoch out that do not fill a step. Default false: the last step is
+   * smaller. A model with state or batch statistics always leaves out what does not fill a batch,
+   * since padding would enter its statistics.
+   */
   readonly dropLast?: boolean
   /** Steps between checkpoints for `onCheckpoint`. Default: only when aborted. */
   readonly checkpointEvery?: number
@@ -91,8 +106,10 @@ export const TRAIN_OPTIONS: readonly (keyof TrainOptions)[] = [
   'epochs',
   'steps',
   'batch',
+  'accumulate',
   'seed',
   'params',
+  'state',
   'labelSmoothing',
   'augment',
   'mixup',
@@ -122,6 +139,8 @@ export interface TrainPlan {
   readonly order: SampleOrder
   readonly steps: number
   readonly batch: number
+  /** Batches of a step. */
+  readonly accumulate: number
   /** Targets are class labels. */
   readonly labels: boolean
   /** How workers make the batches; null: the device gathers them. */
@@ -147,6 +166,7 @@ export function resolvePlan(model: Model, set: DataSet, options: TrainOptions): 
   const { clipNorm, seed = 0, precision = 'f32', checkpointEvery } = options
   const optimizer = resolveOptimizer(options.optimizer, model.layout, clipNorm)
   const batch = resolveBatch(set, options, optimizer.fullBatch)
+  const accumulate = resolveAccumulation(set, options, batch, optimizer.fullBatch)
   check(Number.isSafeInteger(seed) && seed >= 0, 'seed to be an integer >= 0', seed)
   check(precision === 'f32' || precision === 'f64', "precision to be 'f32' or 'f64'", precision)
   if (checkpointEvery !== undefined) {
@@ -157,7 +177,12 @@ export function resolvePlan(model: Model, set: DataSet, options: TrainOptions): 
     check(typeof value === 'boolean', `${name} to be true or false`, value)
   }
   const shuffle = !optimizer.fullBatch && mixed
-  const order = new SampleOrder({ samples: set.size, batch, seed, shuffle, dropLast })
+  const hasState = model.couplesSamples || model.stateLayout.size > 0
+  const order = new SampleOrder({
+    ...{ samples: set.size, seed, shuffle, dropLast },
+    batch: batch * accumulate,
+    whole: hasState ? batch : 1,
+  })
   const steps = resolveSteps(options, order.stepsPerEpoch)
   const { schedule: scheduleSpec = 'constant' } = options
   const schedule = resolveSchedule(scheduleSpec, steps, order.stepsPerEpoch)
@@ -171,13 +196,15 @@ export function resolvePlan(model: Model, set: DataSet, options: TrainOptions): 
     dropLast,
     precision,
     recipe: describeRecipe({
-      ...{ model, loss: lossSpec, optimizer, schedule: scheduleSpec, steps, feed, ema },
+      ...{ model, loss: lossSpec, optimizer, schedule: scheduleSpec, steps, feed, ema, accumulate },
     }),
   }
-  if (options.resume) requireSameSetting(options.resume, setting, optimizer.moments)
+  if (options.resume) {
+    requireSameSetting(options.resume, setting, optimizer.moments, model.stateLayout.size)
+  }
   const labels = set.targets instanceof Int32Array
   const testLoss = resolveLoss(plainLoss)
-  const resolved = { loss, testLoss, optimizer, schedule, order, steps, batch, labels }
+  const resolved = { loss, testLoss, optimizer, schedule, order, steps, batch, accumulate, labels }
   return { ...resolved, feed, ema, setting }
 }
 
@@ -207,6 +234,24 @@ function resolveBatch(set: DataSet, { batch }: TrainOptions, fullBatch: boolean)
   }
   check(!fullBatch || batch === set.size, `no batch with 'gd', or ${set.size}`, batch)
   return batch
+}
+
+function resolveAccumulation(
+  set: DataSet,
+  { accumulate = 1 }: TrainOptions,
+  batch: number,
+  fullBatch: boolean,
+): number {
+  check(isCount(accumulate), 'accumulate to be a positive integer', accumulate)
+  check(accumulate === 1 || !fullBatch, "no accumulate with 'gd'", accumulate)
+  if (accumulate * batch > set.size) {
+    throw new LosscapeError(
+      'ERR_ARGUMENT',
+      `A step of ${accumulate} batches of ${batch} samples is larger than data set '${set.name}' ` +
+        `of ${set.size}: pass a smaller batch or accumulate.`,
+    )
+  }
+  return accumulate
 }
 
 function resolveSteps({ epochs, steps }: TrainOptions, stepsPerEpoch: number): number {

@@ -8,6 +8,8 @@ export interface OrderOptions {
   readonly seed: number
   readonly shuffle: boolean
   readonly dropLast: boolean
+  /** An epoch leaves out what does not fill a part of this many samples. Default 1. */
+  readonly whole?: number
 }
 
 /** Rows and weights of consecutive steps, [steps * batch] each. */
@@ -28,15 +30,16 @@ export class SampleOrder {
   private cached: { epoch: number; order: Uint32Array } | null = null
 
   constructor(private readonly options: OrderOptions) {
-    const { samples, batch, dropLast } = options
-    this.stepsPerEpoch = dropLast ? Math.floor(samples / batch) : Math.ceil(samples / batch)
-    this.samplesPerEpoch = dropLast ? this.stepsPerEpoch * batch : samples
+    const { samples, batch, dropLast, whole = 1 } = options
+    const used = Math.floor(samples / whole) * whole
+    this.stepsPerEpoch = dropLast ? Math.floor(used / batch) : Math.ceil(used / batch)
+    this.samplesPerEpoch = dropLast ? this.stepsPerEpoch * batch : used
   }
 
   /** Samples of weight 1 in a step. */
   samplesOf(step: number): number {
-    const { samples, batch } = this.options
-    return Math.min(batch, samples - (step % this.stepsPerEpoch) * batch)
+    const { batch } = this.options
+    return Math.min(batch, this.samplesPerEpoch - (step % this.stepsPerEpoch) * batch)
   }
 
   /** Weights of steps [from, to): 1 for samples, 0 for padding. */

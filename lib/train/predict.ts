@@ -7,7 +7,7 @@ import { LosscapeError, throwIfAborted } from '../errors.js'
 import type { NativeBuffer, NativeExecutable } from '../native.js'
 import type { FloatVector } from '../nn/layout.js'
 import type { Model } from '../nn/model.js'
-import { type DeviceParameters, uploadParameters } from '../nn/upload.js'
+import { type DevicePoint, uploadPoint } from '../nn/upload.js'
 import { requireOptions } from '../options.js'
 import { elements } from '../program/shape.js'
 import { checkOption, isCount, isRate } from './check.js'
@@ -20,6 +20,8 @@ import {
 } from './prediction-program.js'
 
 export interface PredictorOptions extends SampleOptions {
+  /** State σ of the model, logical: `run.state`. Default `model.initState()`. */
+  readonly state?: ArrayLike<number>
   /** Default 'f32'. */
   readonly precision?: 'f32' | 'f64'
   /** Raw scores (default), or softmax of them (sigmoid of a single one). */
@@ -50,7 +52,7 @@ export class Predictor {
   /** Numbers per sample and per answer. */
   readonly inputSize: number
   readonly outputSize: number
-  private readonly theta: DeviceParameters
+  private readonly point: DevicePoint
   private readonly batcher: MicroBatcher | null
   private readonly idle = new Map<number, Lane[]>()
   private readonly precision: 'f32' | 'f64'
@@ -68,8 +70,10 @@ export class Predictor {
     requireArguments('predictor()', { device, model, params })
     requireOptions('predictor()', options, [
       ...(['set', 'normalization', 'pixels', 'precision', 'output', 'maxBatch'] as const),
-      'microBatch',
+      ...(['microBatch', 'state'] as const),
     ])
+    const { state } = options
+    if (state !== undefined) requireArguments('predictor()', { state })
     const { precision = 'f32', output = 'logits', maxBatch = 64, microBatch } = options
     const check = (condition: boolean, what: string, got: unknown): void =>
       checkOption(condition, 'predictor()', what, got)
@@ -87,7 +91,7 @@ export class Predictor {
     this.inputSize = elements(this.format.shape)
     this.outputSize = elements(model.output)
     // At the priority of predictions: an ordinary write would come after the first of them.
-    this.theta = uploadParameters(device, model.layout, params, precision, { priority: 1 })
+    this.point = uploadPoint(device, model, params, state, precision, { priority: 1 })
     this.batcher = microBatch
       ? new MicroBatcher(maxBatch, microBatch.maxDelayMs, (samples) => this.run(samples))
       : null
@@ -159,7 +163,7 @@ export class Predictor {
     this.batcher?.close(disposedError())
     for (const lanes of this.idle.values()) for (const lane of lanes) release(lane)
     this.idle.clear()
-    this.theta.buffer.dispose()
+    this.point.dispose()
   }
 
   [Symbol.dispose](): void {
@@ -210,7 +214,7 @@ export class Predictor {
           jobs.push(input.write(0, samples, job))
           jobs.push(
             executable.run(
-              [...this.theta.views, { buffer: input, offset: 0 }],
+              [...this.point.views, { buffer: input, offset: 0 }],
               [{ buffer: output, offset: 0 }],
               job,
             ),
@@ -263,7 +267,8 @@ export class Predictor {
  * @throws ERR_SHAPE, ERR_ARGUMENT, ERR_NOT_FINITE
  *
  * @example
- * using service = predictor(device, model, run.params, { set, output: 'probabilities' })
+ * const { params, state } = run
+ * using service = predictor(device, model, params, { state, set, output: 'probabilities' })
  * const probabilities = await service.predict(pixels)
  */
 export function predictor(

@@ -57,7 +57,7 @@ function requireSamplesOf(set: NonNullable<SampleOptions['set']>): void {
   throw argumentError('predictor()', 'set', 'a data set', set)
 }
 
-/** From the parameter tensors and samples x [batch, ..] as they come to the answers. */
+/** From θ.., σ.. and samples x [batch, ..] as they come to the answers. */
 export function predictionProgram(
   model: Model,
   batch: number,
@@ -72,7 +72,6 @@ export function predictionProgram(
     targetShape: [],
     classes: null,
   }
-  const types: TensorType[] = model.layout.entries.map(({ shape }) => ({ dtype: 'f32', shape }))
   const x: TensorType = { dtype: 'f32', shape: [batch, ...samples.shape] }
   return simplify(
     trace(
@@ -81,7 +80,7 @@ export function predictionProgram(
         const z = model.apply(args.slice(0, -1), inputs, { training: false, key: null })
         return output === 'probabilities' ? probabilities(z, elements(model.output)) : z
       },
-      [...types, x],
+      [...model.tensorTypes, x],
     ),
   )
 }

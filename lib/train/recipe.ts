@@ -18,6 +18,8 @@ export interface RecipeParts {
   readonly steps: number
   readonly feed: FeedPlan | null
   readonly ema: Required<EmaOptions> | null
+  /** Batches of a step. */
+  readonly accumulate: number
 }
 
 /** Longer values are recorded as their SHA-256. */
@@ -29,7 +31,7 @@ const LONGEST = 64
  * loss of one's own by its name, and the run's total only where the schedule depends on it.
  */
 export function describeRecipe(parts: RecipeParts): Recipe {
-  const { model, loss, optimizer, schedule, steps, feed, ema } = parts
+  const { model, loss, optimizer, schedule, steps, feed, ema, accumulate } = parts
   const { kind: _, clipNorm, ...numbers } = optimizer.native
   const { learningRateFactor, decay, frozen } = optimizer.segments
   const recipe: Record<string, string> = {}
@@ -46,6 +48,7 @@ export function describeRecipe(parts: RecipeParts): Recipe {
   if (feed) flatten('augment', feed.augment, recipe)
   if (feed?.mix) flatten('mix', feed.mix, recipe)
   if (ema) flatten('ema', ema, recipe)
+  if (accumulate > 1) recipe.accumulate = String(accumulate)
   return recipe
 }
 

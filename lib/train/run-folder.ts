@@ -15,7 +15,7 @@ import { parseModel } from '../nn/parse.js'
 import { requireOptions } from '../options.js'
 import { type Checkpoint, loadCheckpoint, saveCheckpoint } from './checkpoint.js'
 import type { MetricsRow } from './metrics.js'
-import { loadModel, saveModel } from './weights.js'
+import { loadModel, loadState, saveModel } from './weights.js'
 
 /** Content of `config.json`; further fields are kept. */
 export interface RunConfig {
@@ -76,13 +76,19 @@ export class RunFolder {
     return join(this.path, name)
   }
 
-  async saveParameters(params: FloatVector): Promise<void> {
-    await saveModel(this.file(FILES.model), this.model, params)
+  /** @param state σ of a model that has one */
+  async saveParameters(params: FloatVector, state?: FloatVector): Promise<void> {
+    await saveModel(this.file(FILES.model), this.model, params, state)
   }
 
   /** @throws ERR_IO, ERR_FORMAT */
   async loadParameters(): Promise<FloatVector> {
     return loadModel(this.file(FILES.model), this.model)
+  }
+
+  /** The state σ; empty for a model without. Throws ERR_IO, ERR_FORMAT, ERR_NOT_FINITE. */
+  async loadState(): Promise<FloatVector> {
+    return loadState(this.file(FILES.model), this.model)
   }
 
   async appendMetrics(...rows: readonly MetricsRow[]): Promise<void> {
@@ -105,9 +111,9 @@ export class RunFolder {
   }
 
   /** Keeps the parameters after a step for analyses of the training, `checkpoints/step-N.safetensors`. */
-  async keepParameters(step: number, params: FloatVector): Promise<void> {
+  async keepParameters(step: number, params: FloatVector, state?: FloatVector): Promise<void> {
     await makeFolder(this.file(FILES.kept))
-    await saveModel(this.keptFile(step), this.model, params)
+    await saveModel(this.keptFile(step), this.model, params, state)
   }
 
   /** Steps after which parameters were kept, ascending; [] when none were. */
@@ -124,6 +130,11 @@ export class RunFolder {
   /** @throws ERR_IO for a step that was not kept, ERR_FORMAT */
   async loadKept(step: number): Promise<FloatVector> {
     return loadModel(this.keptFile(step), this.model)
+  }
+
+  /** The state σ after a step; empty for a model without. */
+  async loadKeptState(step: number): Promise<FloatVector> {
+    return loadState(this.keptFile(step), this.model)
   }
 
   private keptFile(step: number): string {
@@ -163,7 +174,7 @@ export class RunFolder {
  * const run = await createRun('runs/a', {
  *   model, data: { spec: 'mnist:DIR', normalization: set.normalization }, training: { epochs: 3 },
  * })
- * await run.saveParameters(result.params)
+ * await run.saveParameters(result.params, result.state)
  */
 export async function createRun(path: string, options: CreateRunOptions): Promise<RunFolder> {
   requireArguments('createRun()', { path })

@@ -12,10 +12,15 @@ import type {
   NumericArray,
   TrainSteps,
 } from '../native.js'
-import type { FloatVector } from '../nn/layout.js'
+import type { FloatVector, ParameterLayout } from '../nn/layout.js'
 import type { Loss } from '../nn/loss.js'
 import type { Model } from '../nn/model.js'
-import { type DeviceParameters, parameterViews, uploadParameters } from '../nn/upload.js'
+import {
+  type DeviceParameters,
+  parameterViews,
+  uploadParameters,
+  uploadState,
+} from '../nn/upload.js'
 import type { BatchPool } from './batch-pool.js'
 import type { EmaOptions } from './ema.js'
 import { batchSet, type FeedPlan } from './feed.js'
@@ -41,22 +46,27 @@ export interface SessionOptions {
   readonly loss: Loss
   readonly optimizer: ResolvedOptimizer
   readonly batch: number
+  /** Batches of a step. Default 1. */
+  readonly accumulate?: number
   readonly seed: number
   readonly precision: 'f32' | 'f64'
   /** Batches come from workers, by {@link TrainSession.fed}. */
   readonly feed?: FeedPlan | null
   /** Decay of the moving average, and its state; without state: the start vector. */
   readonly ema?: (Required<EmaOptions> & { readonly state?: ArrayLike<number> }) | null
-  /** Start vector and the optimiser's state, logical; no state: zeros. */
+  /** Start vector, the model's state (default its initial one) and the optimiser's, logical. */
   readonly params: ArrayLike<number>
+  readonly state?: ArrayLike<number>
+  /** Missing ones are zeros. */
   readonly moments: readonly ArrayLike<number>[]
 }
 
-/** What a training run holds on its device: data, parameters, moments and the native trainer. */
+/** What a training run holds on its device: data, parameters, state, moments, the native trainer. */
 export class TrainSession {
   private readonly owned: { dispose(): void }[] = []
   private readonly theta: DeviceParameters
   private readonly moments: NativeBuffer[]
+  private readonly sigma: DeviceParameters | null = null
   private readonly average: DeviceParameters | null = null
   private readonly slot: { x: NativeBuffer; y: NativeBuffer } | null = null
   private readonly trainer: NativeTrainer
@@ -67,14 +77,24 @@ export class TrainSession {
     set: DataSet,
     private readonly options: SessionOptions,
   ) {
-    const { loss, optimizer, batch, seed, precision, feed = null, ema = null } = options
+    const {
+      loss,
+      optimizer,
+      batch,
+      accumulate = 1,
+      seed,
+      precision,
+      feed = null,
+      ema = null,
+    } = options
+    const { layout, stateLayout } = model
     const step = stepProgram({
       model,
       loss,
-      set: feed ? batchSet(set, feed, batch) : set,
+      set: feed ? batchSet(set, feed, batch * accumulate) : set,
       batch,
       trained: optimizer.trained,
-      wholeSet: optimizer.fullBatch || feed !== null,
+      wholeSet: optimizer.fullBatch || (feed !== null && accumulate === 1),
       mixedLabels: feed?.mix != null,
     })
     const executable = compileProgram(device, step.program, precision)
@@ -84,6 +104,8 @@ export class TrainSession {
         { length: optimizer.moments },
         (_, k) => this.upload(options.moments[k]).buffer,
       )
+      this.sigma = uploadState(device, model, options.state, precision)
+      if (this.sigma) this.keep(this.sigma.buffer)
       if (ema) this.average = this.upload(ema.state ?? options.params)
       const fixed: NativeView[] = []
       if (feed) {
@@ -99,7 +121,7 @@ export class TrainSession {
       }
       const trainer = device.binding.createTrainer({
         dtype: precision,
-        storage: model.layout.storage,
+        storage: layout.storage,
         segments: optimizer.segments,
         optimizer: optimizer.native,
         theta: this.theta.buffer,
@@ -108,10 +130,18 @@ export class TrainSession {
           this.average && {
             average: { buffer: this.average.buffer, decay: ema.decay, warmup: ema.warmup },
           }),
+        ...(this.sigma && {
+          state: {
+            buffer: this.sigma.buffer,
+            storage: stateLayout.storage,
+            offsets: step.stateOffsets,
+          },
+        }),
         executable,
         inputs: step.inputs,
         fixed,
         batch,
+        accumulate,
         seed,
         gradientOffsets: step.gradientOffsets,
       })
@@ -122,9 +152,9 @@ export class TrainSession {
     }
   }
 
-  /** Parameters where they lie, for evaluation. */
+  /** θ.., σ.. where they lie, for evaluation. */
   get views(): readonly NativeView[] {
-    return this.theta.views
+    return this.withState(this.theta)
   }
 
   /** Steps until done, diverged or aborted; θ is at the boundary that the result tells. */
@@ -138,9 +168,13 @@ export class TrainSession {
     )
   }
 
-  /** The moving average where it lies; null when none is kept. */
+  /** The moving average of θ and the state, which is not averaged; null when none is kept. */
   get averageViews(): readonly NativeView[] | null {
-    return this.average?.views ?? null
+    return this.average && this.withState(this.average)
+  }
+
+  private withState({ views }: DeviceParameters): readonly NativeView[] {
+    return [...views, ...(this.sigma?.views ?? [])]
   }
 
   /**
@@ -153,9 +187,9 @@ export class TrainSession {
     signal: AbortSignal | undefined,
     onStep: ((step: number, loss: number) => void) | undefined,
   ): Promise<NativeTrainResult> {
-    const { batch } = this.options
+    const batch = this.options.batch * (this.options.accumulate ?? 1)
     const { x, y } = this.slot as { x: NativeBuffer; y: NativeBuffer }
-    const rows = new Int32Array(batch)
+    const rows = Int32Array.from({ length: batch }, (_, i) => i)
     const results: NativeTrainResult[] = []
     const running: Promise<NativeTrainResult>[] = []
     const settle = async (): Promise<boolean> => {
@@ -204,15 +238,22 @@ export class TrainSession {
     return joined(results)
   }
 
-  /** θ, moments and average as they are now, logical. */
-  async state(): Promise<{ params: FloatVector; moments: FloatVector[]; ema?: FloatVector }> {
-    const [params, ...rest] = await Promise.all(
-      [this.theta.buffer, ...this.moments, ...(this.average ? [this.average.buffer] : [])].map(
-        (buffer) => this.download(buffer),
-      ),
-    )
-    const moments = rest.slice(0, this.moments.length)
-    return { params, moments, ...(this.average && { ema: rest[moments.length] }) }
+  /** θ, moments, average and σ as they are now, logical. */
+  async state(): Promise<{
+    params: FloatVector
+    moments: FloatVector[]
+    ema?: FloatVector
+    state?: FloatVector
+  }> {
+    const { layout, stateLayout } = this.model
+    const download = (buffer: NativeBuffer): Promise<FloatVector> => this.download(buffer, layout)
+    const [params, moments, ema, state] = await Promise.all([
+      download(this.theta.buffer),
+      Promise.all(this.moments.map(download)),
+      this.average && download(this.average.buffer),
+      this.sigma && this.download(this.sigma.buffer, stateLayout),
+    ])
+    return { params, moments, ...(ema && { ema }), ...(state && { state }) }
   }
 
   dispose(): void {
@@ -262,8 +303,7 @@ export class TrainSession {
     return { buffer, offset: 0 }
   }
 
-  private async download(buffer: NativeBuffer): Promise<FloatVector> {
-    const { layout } = this.model
+  private async download(buffer: NativeBuffer, layout: ParameterLayout): Promise<FloatVector> {
     const allocate = (length: number): FloatVector =>
       this.options.precision === 'f64' ? new Float64Array(length) : new Float32Array(length)
     const storage = allocate(layout.storage)

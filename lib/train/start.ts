@@ -2,10 +2,10 @@ import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { requireArguments } from '../arguments.js'
 import { readSafetensors } from '../files/safetensors.js'
-import type { FloatVector } from '../nn/layout.js'
+import { type FloatVector, ParameterLayout } from '../nn/layout.js'
 import type { Model } from '../nn/model.js'
 import { requireOptions } from '../options.js'
-import { joinTensors } from './weights.js'
+import { joinParts, requireFinite } from './weights.js'
 
 /** Options of {@link loadStart}. */
 export interface StartOptions {
@@ -25,6 +25,7 @@ export interface StartOptions {
  *
  * @example
  * const params = await loadStart('runs/pretrained', model, { skip: 'head.*' })
+ * const state = await loadStartState('runs/pretrained', model, { skip: 'head.*' })
  */
 export async function loadStart(
   path: string,
@@ -33,19 +34,46 @@ export async function loadStart(
 ): Promise<FloatVector> {
   requireArguments('loadStart()', { path, model })
   requireOptions('loadStart()', options, ['skip', 'seed', 'signal'])
+  return (await loadBoth(path, model, options))[0]
+}
+
+/**
+ * The state σ that goes with {@link loadStart}; what `skip` names starts as `model.initState()` has
+ * it. Empty for a model without state.
+ *
+ * @throws as {@link loadStart} does; ERR_NOT_FINITE naming the tensor with a NaN or infinity
+ */
+export async function loadStartState(
+  path: string,
+  model: Model,
+  options: StartOptions = {},
+): Promise<FloatVector> {
+  requireArguments('loadStartState()', { path, model })
+  requireOptions('loadStartState()', options, ['skip', 'seed', 'signal'])
+  const [, state] = await loadBoth(path, model, options)
+  requireFinite(path, model.stateLayout, state)
+  return state
+}
+
+async function loadBoth(path: string, model: Model, options: StartOptions): Promise<FloatVector[]> {
   const { skip, seed = 0, signal } = options
   const folder = await stat(path).then(
     (entry) => entry.isDirectory(),
     () => false,
   )
   const file = folder ? join(path, 'model.safetensors') : path
-  const { layout } = model
-  const skipped = new Set(skip === undefined ? [] : layout.match(skip))
-  const start = await model.initAsync(seed, { signal })
+  const parts = [
+    { prefix: '', layout: model.layout, start: await model.initAsync(seed, { signal }) },
+    { prefix: '', layout: model.stateLayout, start: model.initState() },
+  ]
+  const all = new ParameterLayout(parts.flatMap(({ layout }) => layout.entries))
+  const skipped = new Set(skip === undefined ? [] : all.match(skip))
   const { tensors } = await readSafetensors(file)
   const used = new Map([...tensors].filter(([name]) => !skipped.has(name)))
-  for (const { name, shape } of layout.entries) {
-    if (skipped.has(name)) used.set(name, { dtype: 'F64', shape, data: layout.view(start, name) })
+  for (const { layout, start } of parts) {
+    for (const { name, shape } of layout.entries) {
+      if (skipped.has(name)) used.set(name, { dtype: 'F64', shape, data: layout.view(start, name) })
+    }
   }
-  return joinTensors(file, layout, used, [''])[0]
+  return joinParts(file, used, parts)
 }

@@ -17,10 +17,12 @@ import { TrainSession } from './session.js'
 export interface TrainResult {
   /** θ, logical; a Float32Array, or a Float64Array with precision 'f64'. */
   readonly params: FloatVector
+  /** The model's state σ after the last step, logical; empty for a model without. */
+  readonly state: FloatVector
   /** The moving average of θ, with `ema`. */
   readonly ema?: FloatVector
   readonly metrics: readonly MetricsRow[]
-  /** 'diverged': loss or gradient became NaN or infinite; θ is that of the step before. */
+  /** 'diverged': loss, gradient or σ became NaN or infinite; θ and σ are of the step before. */
   readonly status: 'completed' | 'diverged'
   /** Steps made, counted from the run's very beginning. */
   readonly steps: number
@@ -55,6 +57,7 @@ export async function train(
   requireOptions('train()', options, TRAIN_OPTIONS)
   if (options.test !== undefined) requireArguments('train()', { test: options.test })
   if (options.params !== undefined) requireArguments('train()', { params: options.params })
+  if (options.state !== undefined) requireArguments('train()', { state: options.state })
   requireArguments('train()', { optimizer: options.optimizer })
   throwIfAborted(options.signal)
   const plan = resolvePlan(model, set, options)
@@ -66,9 +69,11 @@ export async function train(
     loss: plan.loss,
     optimizer: plan.optimizer,
     batch: plan.batch,
+    accumulate: plan.accumulate,
     seed,
     precision,
     params: start,
+    state: resume ? resume.state : options.state,
     moments: resume?.moments ?? [],
     feed: plan.feed,
     ema: plan.ema && { ...plan.ema, state: resume?.ema },
@@ -80,7 +85,8 @@ export async function train(
       const from = resume?.step ?? 0
       if (plan.feed && from < plan.steps) {
         const workers = options.workers ?? Math.max(1, device.threads - 1)
-        const { order, batch, steps: to } = plan
+        const { order, steps: to } = plan
+        const batch = plan.batch * plan.accumulate
         const run = { order, batch, seed, precision, from, to, workers }
         pool = startPool(set, plan.feed, run)
       }
@@ -145,6 +151,7 @@ class Loop {
     const checkpoint = await this.checkpoint()
     return {
       params: checkpoint.params,
+      state: checkpoint.state ?? checkpoint.params.slice(0, 0),
       ...(checkpoint.ema && { ema: checkpoint.ema }),
       metrics: this.metrics,
       status: diverged ? 'diverged' : 'completed',
@@ -199,7 +206,8 @@ class Loop {
 
   /** The next step at which JavaScript has something to do. */
   private boundary(): number {
-    const { order, steps, batch } = this.plan
+    const { order, steps } = this.plan
+    const batch = this.plan.batch * this.plan.accumulate
     const { checkpointEvery = 0 } = this.options
     const { stepsPerEpoch, samplesPerEpoch } = order
     const epochs = this.evaluator ? 1 : Math.max(1, Math.floor(SAMPLES_PER_CALL / samplesPerEpoch))

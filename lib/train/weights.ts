@@ -13,13 +13,39 @@ import type { Model } from '../nn/model.js'
 
 /**
  * Writes parameters as a safetensors file, atomically: one tensor per parameter under its name, in
- * layout order, in PyTorch's orientation (linear weights [out, in]); the element type is the array's.
+ * layout order, in PyTorch's orientation (linear weights [out, in]), then those of the state; the
+ * element type is the array's.
  *
- * @throws ERR_SHAPE unless `params` has n elements; ERR_IO
+ * @param state σ of a model that has one: `run.state`
+ * @throws ERR_SHAPE unless `params` has n elements, and `state` those of σ; ERR_ARGUMENT without the
+ * state that the model has; ERR_IO
  */
-export async function saveModel(path: string, model: Model, params: FloatVector): Promise<void> {
+export async function saveModel(
+  path: string,
+  model: Model,
+  params: FloatVector,
+  state?: FloatVector,
+): Promise<void> {
   requireArguments('saveModel()', { path, model, params })
-  await writeSafetensors(path, namedTensors(model.layout, params), { model: model.name })
+  const tensors = namedTensors(model.layout, params)
+  for (const [name, tensor] of stateTensors('saveModel()', model, state)) tensors.set(name, tensor)
+  await writeSafetensors(path, tensors, { model: model.name })
+}
+
+/** The tensors of σ by name; none for a model without state. */
+export function stateTensors(
+  where: string,
+  model: Model,
+  state: FloatVector | undefined,
+  prefix = '',
+): Map<string, TensorSource> {
+  if (state === undefined && model.stateLayout.size > 0) {
+    throw new LosscapeError(
+      'ERR_ARGUMENT',
+      `${where} needs the state of model '${model.name}' beside its parameters: pass run.state.`,
+    )
+  }
+  return namedTensors(model.stateLayout, state ?? new Float32Array(), prefix)
 }
 
 /**
@@ -31,8 +57,39 @@ export async function saveModel(path: string, model: Model, params: FloatVector)
  */
 export async function loadModel(path: string, model: Model): Promise<FloatVector> {
   requireArguments('loadModel()', { path, model })
+  return (await loadBoth(path, model))[0]
+}
+
+/**
+ * Reads the state σ from a file of {@link loadModel}; empty for a model without.
+ *
+ * @throws as {@link loadModel} does; ERR_NOT_FINITE naming the tensor with a NaN or infinity
+ */
+export async function loadState(path: string, model: Model): Promise<FloatVector> {
+  requireArguments('loadState()', { path, model })
+  const [, state] = await loadBoth(path, model)
+  requireFinite(path, model.stateLayout, state)
+  return state
+}
+
+async function loadBoth(path: string, model: Model): Promise<FloatVector[]> {
   const { tensors } = await readSafetensors(path)
-  return joinTensors(path, model.layout, tensors, [''])[0]
+  return joinParts(path, tensors, [
+    { prefix: '', layout: model.layout },
+    { prefix: '', layout: model.stateLayout },
+  ])
+}
+
+/** @throws ERR_NOT_FINITE naming the file and the tensor */
+export function requireFinite(path: string, layout: ParameterLayout, vector: FloatVector): void {
+  for (const { name } of layout.entries) {
+    const at = layout.view(vector, name).findIndex((value) => !Number.isFinite(value))
+    if (at < 0) continue
+    throw new LosscapeError(
+      'ERR_NOT_FINITE',
+      `${path}: state '${name}' has ${layout.view(vector, name)[at]} at element ${at}. The statistics of its training are lost; take an earlier checkpoint.`,
+    )
+  }
 }
 
 /** The tensors of a logical vector, by name. */
@@ -52,15 +109,33 @@ export function namedTensors(
 
 const FLOATS = ['F64', 'F32', 'F16', 'BF16']
 
-/** Logical vectors from named tensors, one per prefix; every tensor must have its place. */
+/** One logical vector of named tensors; every tensor must have its place. */
 export function joinTensors(
   path: string,
   layout: ParameterLayout,
   tensors: ReadonlyMap<string, SafeTensor>,
-  prefixes: readonly string[],
+): FloatVector {
+  return joinParts(path, tensors, [{ prefix: '', layout }])[0]
+}
+
+/** A vector whose tensors carry a prefix to their names. */
+export interface VectorPart {
+  readonly prefix: string
+  readonly layout: ParameterLayout
+}
+
+/**
+ * Logical vectors of named tensors, one per part; every tensor must have its place.
+ *
+ * @throws ERR_FORMAT listing every tensor that is missing, extra, of another shape or type
+ */
+export function joinParts(
+  path: string,
+  tensors: ReadonlyMap<string, SafeTensor>,
+  parts: readonly VectorPart[],
 ): FloatVector[] {
-  const wanted = prefixes.flatMap((prefix) =>
-    layout.entries.map((entry) => ({ key: prefix + entry.name, prefix, entry })),
+  const wanted = parts.flatMap(({ prefix, layout }) =>
+    layout.entries.map((entry) => ({ key: prefix + entry.name, entry })),
   )
   const keys = new Set(wanted.map(({ key }) => key))
   const faults: string[] = []
@@ -93,13 +168,13 @@ export function joinTensors(
   if (faults.length > 0 && tensors.size === 0) faults.splice(0, faults.length, 'no tensors')
   if (faults.length > 0) {
     throw formatError(path, {
-      expected: `the tensors of the model (n = ${layout.size})`,
+      expected: `the tensors of the model (n = ${parts[0].layout.size})`,
       got: faults.join('; '),
-      hint: 'Was the file written for another model?',
+      hint: 'Was the file written for another model, or with another normalisation?',
     })
   }
-  const wide = wanted.some(({ key }) => tensors.get(key)?.dtype === 'F64')
-  return prefixes.map((prefix) => {
+  return parts.map(({ prefix, layout }) => {
+    const wide = layout.names.some((name) => tensors.get(prefix + name)?.dtype === 'F64')
     const vector = wide ? new Float64Array(layout.size) : new Float32Array(layout.size)
     for (const { name, offset } of layout.entries) {
       vector.set(widened(tensors.get(prefix + name) as SafeTensor), offset)

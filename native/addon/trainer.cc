@@ -118,10 +118,12 @@ TrainerInput ToInput(const Napi::Object& object) {
   const std::string kind = ToString(object.Get("kind"), "inputs.kind");
   const size_t index = ToSize(object.Get("index"), "inputs.index");
   if (kind == "theta") return {TrainerInput::Kind::kTheta, index};
+  if (kind == "state") return {TrainerInput::Kind::kState, index};
   if (kind == "fixed") return {TrainerInput::Kind::kFixed, index};
   if (kind == "rows") return {TrainerInput::Kind::kRows, index};
   if (kind == "weights") return {TrainerInput::Kind::kWeights, index};
   if (kind == "key") return {TrainerInput::Kind::kKey, index};
+  if (kind == "rate") return {TrainerInput::Kind::kRate, index};
   throw Error(Code::kArgument, "Unknown kind of trainer input: ", kind, ".");
 }
 
@@ -145,6 +147,13 @@ Napi::Value CreateTrainer(const Napi::CallbackInfo& info) {
       spec.average.decay = ToNumber(object.Get("decay"), "average.decay");
       spec.average.warmup = object.Get("warmup").ToBoolean();
     }
+    const Napi::Value state = given.Get("state");
+    if (!state.IsUndefined()) {
+      const Napi::Object object = ToObject(state, "state");
+      spec.state.buffer = BufferHandle::From(object.Get("buffer"));
+      spec.state.storage = ToStorage(object.Get("storage"));
+      spec.state.offsets = ToSizes(object.Get("offsets"), "state.offsets");
+    }
     spec.executable = ExecutableHandle::From(given.Get("executable"));
     const Napi::Array inputs = ToArray(given.Get("inputs"), "inputs");
     for (uint32_t i = 0; i < inputs.Length(); ++i) {
@@ -152,6 +161,8 @@ Napi::Value CreateTrainer(const Napi::CallbackInfo& info) {
     }
     spec.fixed = ToViews(given.Get("fixed"), "fixed");
     spec.batch = ToSize(given.Get("batch"), "batch");
+    const Napi::Value accumulate = given.Get("accumulate");
+    if (!accumulate.IsUndefined()) spec.accumulate = ToSize(accumulate, "accumulate");
     spec.seed = ToSize(given.Get("seed"), "seed");
     spec.gradientOffsets = ToSizes(given.Get("gradientOffsets"), "gradientOffsets");
     return TrainerHandle::Make(info.Env(), MakeTrainer(std::move(spec)));

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <numeric>
 #include <string>
 #include <utility>
 
@@ -14,7 +15,7 @@ namespace losscape {
 namespace {
 
 constexpr const char* kKind = "trainer";
-constexpr size_t kGradients = 2;  // index of the first gradient among the outputs
+constexpr size_t kScalars = 2;  // outputs before those of the state: loss, correct samples
 
 double ReadScalar(const TensorType& type, const void* data) {
   switch (type.dtype) {
@@ -25,6 +26,13 @@ double ReadScalar(const TensorType& type, const void* data) {
     default:
       return static_cast<double>(*static_cast<const int32_t*>(data));
   }
+}
+
+template <typename T>
+bool AllFinite(const T* x, size_t n) {
+  bool finite = true;
+  for (size_t i = 0; i < n; ++i) finite &= std::isfinite(x[i]);
+  return finite;
 }
 
 void Expect(bool fits, const std::string& what, const TensorType& type) {
@@ -40,13 +48,19 @@ class Trainer final : public NativeTrainer {
   explicit Trainer(TrainerSpec spec)
       : spec_(std::move(spec)), gradient_(kKind, spec_.storage * sizeof(T)) {
     spec_.segments.Check(spec_.storage);
+    CheckBuffers();
     CheckState();
     CheckInputs();
     CheckOutputs();
+    if (spec_.accumulate > 1) further_ = Allocation(kKind, gradient_.bytes());
+    if (spec_.state.storage == 0) return;
+    for (Allocation& next : next_) next = Allocation(kKind, spec_.state.storage * sizeof(T));
   }
 
   const TrainerSpec& spec() const override { return spec_; }
-  size_t Bytes() const override { return gradient_.bytes(); }
+  size_t Bytes() const override {
+    return gradient_.bytes() + further_.bytes() + next_[0].bytes() + next_[1].bytes();
+  }
   std::unique_ptr<TrainRun> Begin(TrainSteps steps) override;
 
   // A program yields to urgent jobs; a run among them must not overwrite the gradient.
@@ -68,6 +82,13 @@ class Trainer final : public NativeTrainer {
   };
 
   T* gradient() { return reinterpret_cast<T*>(gradient_.data()); }
+  // Of the batches of a step after its first.
+  T* further() { return reinterpret_cast<T*>(further_.data()); }
+  T* state() {
+    return spec_.state.buffer ? reinterpret_cast<T*>(spec_.state.buffer->data()) : nullptr;
+  }
+  // The state within a step: a batch reads one of the two and writes the other.
+  T* next(size_t k) { return reinterpret_cast<T*>(next_[k % 2].data()); }
   T* theta() { return reinterpret_cast<T*>(spec_.theta->data()); }
   T* average() { return reinterpret_cast<T*>(spec_.average.average->data()); }
 
@@ -78,6 +99,16 @@ class Trainer final : public NativeTrainer {
 
  private:
   void CheckState() const {
+    const StateSpec& state = spec_.state;
+    const size_t bytes = state.storage * sizeof(T);
+    const size_t found = state.buffer ? state.buffer->bytes() : 0;
+    if (found < bytes || (state.buffer && state.storage == 0)) {
+      throw Error(Code::kShape, "Trainer: expected a buffer of ", bytes,
+                  " bytes (at least one element) for the state, got ", found, ".");
+    }
+  }
+
+  void CheckBuffers() const {
     const size_t bytes = spec_.storage * sizeof(T);
     if (!spec_.theta || spec_.theta->bytes() < bytes) {
       throw Error(Code::kShape, "Trainer: expected a buffer of ", bytes, " bytes for theta, got ",
@@ -102,7 +133,10 @@ class Trainer final : public NativeTrainer {
       throw Error(Code::kArgument, "Trainer: expected a decay of the average in [0, 1], got ",
                   average.decay, ".");
     }
-    if (spec_.batch == 0) throw Error(Code::kArgument, "Trainer: expected a batch of at least 1.");
+    if (spec_.batch == 0 || spec_.accumulate == 0) {
+      throw Error(Code::kArgument, "Trainer: expected at least 1 batch of at least 1 a step, got ",
+                  spec_.accumulate, " of ", spec_.batch, ".");
+    }
     if (!(spec_.optimizer.clipNorm > 0)) {
       throw Error(Code::kArgument, "Trainer: expected clipNorm > 0 (infinity: off), got ",
                   spec_.optimizer.clipNorm, ".");
@@ -124,9 +158,16 @@ class Trainer final : public NativeTrainer {
     const bool batch = elements == spec_.batch;
     switch (input.kind) {
       case TrainerInput::Kind::kTheta:
-        Expect(type.dtype == spec_.dtype && input.index <= spec_.storage &&
-                   elements <= spec_.storage - input.index,
+        Expect(type.dtype == spec_.dtype && IsPart(type, input.index, spec_.storage),
                name + " to be a part of theta", type);
+        break;
+      case TrainerInput::Kind::kState:
+        Expect(type.dtype == spec_.dtype && IsPart(type, input.index, spec_.state.storage),
+               name + " to be a part of the state", type);
+        break;
+      case TrainerInput::Kind::kRate:
+        Expect((type.dtype == DType::kF32 || type.dtype == DType::kF64) && elements == 1,
+               name + " to be one learning rate", type);
         break;
       case TrainerInput::Kind::kFixed:
         Expect(input.index < spec_.fixed.size() &&
@@ -147,28 +188,44 @@ class Trainer final : public NativeTrainer {
     }
   }
 
+  static bool IsPart(const TensorType& type, size_t offset, size_t storage) {
+    return offset <= storage && static_cast<size_t>(type.Elements()) <= storage - offset;
+  }
+
   void CheckOutputs() const {
     const std::vector<TensorType>& types = spec_.executable->outputTypes();
-    if (types.size() != kGradients + spec_.gradientOffsets.size()) {
-      throw Error(Code::kShape, "Trainer: expected outputs for the loss, the correct samples and ",
-                  spec_.gradientOffsets.size(), " gradients, got ", types.size(), ".");
+    const std::vector<size_t>& states = spec_.state.offsets;
+    const std::vector<size_t>& gradients = spec_.gradientOffsets;
+    if (types.size() != kScalars + states.size() + gradients.size()) {
+      throw Error(Code::kShape, "Trainer: expected outputs for the loss, the correct samples, ",
+                  states.size(), " state tensors and ", gradients.size(), " gradients, got ",
+                  types.size(), ".");
     }
-    for (size_t k = 0; k < kGradients; ++k) {
+    for (size_t k = 0; k < types.size(); ++k) {
+      const std::string name = "output " + std::to_string(k);
       const DType dtype = types[k].dtype;
-      Expect(types[k].Elements() == 1 &&
-                 (dtype == DType::kF32 || dtype == DType::kF64 || dtype == DType::kI32),
-             "output " + std::to_string(k) + " to be one f32, f64 or i32", types[k]);
-    }
-    for (size_t k = kGradients; k < types.size(); ++k) {
-      const size_t offset = spec_.gradientOffsets[k - kGradients];
-      Expect(types[k].dtype == spec_.dtype && offset <= spec_.storage &&
-                 static_cast<size_t>(types[k].Elements()) <= spec_.storage - offset,
-             "output " + std::to_string(k) + " to be a part of the gradient", types[k]);
+      if (k < kScalars) {
+        Expect(types[k].Elements() == 1 &&
+                   (dtype == DType::kF32 || dtype == DType::kF64 || dtype == DType::kI32),
+               name + " to be one f32, f64 or i32", types[k]);
+        continue;
+      }
+      const size_t at = k - kScalars;
+      if (at < states.size()) {
+        Expect(dtype == spec_.dtype && IsPart(types[k], states[at], spec_.state.storage),
+               name + " to be a part of the state", types[k]);
+      } else {
+        Expect(
+            dtype == spec_.dtype && IsPart(types[k], gradients[at - states.size()], spec_.storage),
+            name + " to be a part of the gradient", types[k]);
+      }
     }
   }
 
   TrainerSpec spec_;
   Allocation gradient_;  // [storage]; what no output writes stays zero
+  Allocation further_;   // the same, with several batches a step
+  Allocation next_[2];   // [state.storage]
   bool busy_ = false;
   int64_t halted_ = -1;  // the step that diverged; -1: none
 };
@@ -179,7 +236,7 @@ class Run final : public TrainRun {
   Run(Trainer<T>& trainer, TrainSteps steps)
       : trainer_(trainer), steps_(std::move(steps)), count_(steps_.to - steps_.from) {
     const size_t count = static_cast<size_t>(count_);
-    const size_t samples = count * trainer.spec().batch;
+    const size_t samples = count * trainer.spec().accumulate * trainer.spec().batch;
     if (steps_.from < 0 || count_ < 0 || steps_.rows.size() != samples ||
         steps_.weights.size() != samples || steps_.learningRates.size() != count) {
       throw Error(Code::kShape, "Trainer: expected ", samples, " rows and weights and ", count,
@@ -220,34 +277,83 @@ class Run final : public TrainRun {
     inputs_.resize(types.size());
     for (size_t k = 0; k < types.size(); ++k) {
       const TrainerInput& input = spec.inputs[k];
+      const bool wide = types[k].dtype == DType::kF64;
       if (input.kind == TrainerInput::Kind::kTheta) inputs_[k] = trainer_.theta() + input.index;
       if (input.kind == TrainerInput::Kind::kFixed) inputs_[k] = spec.fixed[input.index].data();
       if (input.kind == TrainerInput::Kind::kKey) inputs_[k] = key_;
-      if (input.kind == TrainerInput::Kind::kWeights && types[k].dtype == DType::kF64 &&
-          wideWeights_.empty()) {
+      if (input.kind == TrainerInput::Kind::kRate) {
+        inputs_[k] = wide ? static_cast<const void*>(&rate_) : static_cast<const void*>(&rateF32_);
+      }
+      if (input.kind == TrainerInput::Kind::kWeights && wide && wideWeights_.empty()) {
         wideWeights_.assign(steps_.weights.begin(), steps_.weights.end());
       }
     }
-    outputs_ = {scalars_, scalars_ + 1};
-    for (size_t offset : spec.gradientOffsets) outputs_.push_back(trainer_.gradient() + offset);
+    outputs_.resize(spec.executable->outputTypes().size());
+    for (size_t k = 0; k < kScalars; ++k) outputs_[k] = scalars_ + k;
   }
 
-  void BindStep(int64_t step) {
+  // Pointers of batch `m` of a step, whose samples begin at `at`, and where its results go.
+  void BindBatch(int64_t step, size_t m, size_t at, const T* state, T* next, T* gradient) {
     const TrainerSpec& spec = trainer_.spec();
     const std::vector<TensorType>& types = spec.executable->inputTypes();
-    const size_t at = static_cast<size_t>(step - steps_.from) * spec.batch;
     for (size_t k = 0; k < inputs_.size(); ++k) {
-      if (spec.inputs[k].kind == TrainerInput::Kind::kRows) inputs_[k] = steps_.rows.data() + at;
-      if (spec.inputs[k].kind == TrainerInput::Kind::kWeights) {
+      const TrainerInput& input = spec.inputs[k];
+      if (input.kind == TrainerInput::Kind::kState) inputs_[k] = state + input.index;
+      if (input.kind == TrainerInput::Kind::kRows) inputs_[k] = steps_.rows.data() + at;
+      if (input.kind == TrainerInput::Kind::kWeights) {
         inputs_[k] = types[k].dtype == DType::kF64
                          ? static_cast<const void*>(wideWeights_.data() + at)
                          : static_cast<const void*>(steps_.weights.data() + at);
       }
     }
+    size_t output = kScalars;
+    for (size_t offset : spec.state.offsets) outputs_[output++] = next + offset;
+    for (size_t offset : spec.gradientOffsets) outputs_[output++] = gradient + offset;
+    const uint64_t draw = static_cast<uint64_t>(step) * spec.accumulate + m;
     key_[0] = static_cast<int32_t>(static_cast<uint32_t>(spec.seed));
     key_[1] = static_cast<int32_t>(static_cast<uint32_t>(spec.seed >> 32));
-    key_[2] = static_cast<int32_t>(static_cast<uint32_t>(step));
+    key_[2] = static_cast<int32_t>(static_cast<uint32_t>(draw));
     key_[3] = 0;
+  }
+
+  // Means over the batches of a step, weighted with the sums of their weights.
+  struct Means {
+    double loss = 0;
+    double correct = 0;
+    double weight = 0;
+    const T* state = nullptr;  // after the last batch
+  };
+
+  // Leaves the mean gradient in the trainer's.
+  Means RunBatches(int64_t step, RunContext& context) {
+    const TrainerSpec& spec = trainer_.spec();
+    const std::vector<TensorType>& types = spec.executable->outputTypes();
+    const size_t first = static_cast<size_t>(step - steps_.from) * spec.accumulate;
+    Means means;
+    means.state = trainer_.state();
+    for (size_t m = 0; m < spec.accumulate; ++m) {
+      const size_t at = (first + m) * spec.batch;
+      const float* weights = steps_.weights.data() + at;
+      const double weight = std::accumulate(weights, weights + spec.batch, 0.0);
+      // The mean over no samples is not a number; one batch alone says so itself.
+      if (weight == 0 && spec.accumulate > 1) continue;
+      const bool isFirst = means.weight == 0;
+      T* const gradient = isFirst ? trainer_.gradient() : trainer_.further();
+      T* const next = trainer_.next(m);
+      BindBatch(step, m, at, means.state, next, gradient);
+      spec.executable->Run(inputs_.data(), outputs_.data(), context);
+      means.weight += weight;
+      const double share = isFirst ? 1 : weight / means.weight;
+      means.loss += share * (ReadScalar(types[0], scalars_) - means.loss);
+      means.correct += ReadScalar(types[1], scalars_ + 1);
+      if (trainer_.state()) means.state = next;
+      if (!isFirst) {
+        MoveAverage(1 - share, gradient, trainer_.gradient(), spec.storage, context.threads());
+      }
+      if (!std::isfinite(means.loss)) break;
+    }
+    if (spec.accumulate > 1 && means.weight == 0) means.loss = std::nan("");
+    return means;
   }
 
   void One(RunContext& context) {
@@ -255,13 +361,12 @@ class Run final : public TrainRun {
     const int64_t step = steps_.from + result_.done;
     const int threads = context.threads();
     const typename Trainer<T>::Busy busy(trainer_);
-    BindStep(step);
-    spec.executable->Run(inputs_.data(), outputs_.data(), context);
-
-    const std::vector<TensorType>& types = spec.executable->outputTypes();
-    const double loss = ReadScalar(types[0], scalars_);
+    rate_ = steps_.learningRates[static_cast<size_t>(result_.done)];
+    rateF32_ = static_cast<float>(rate_);
+    const Means means = RunBatches(step, context);
     const double norm = GradientNorm(spec.segments, trainer_.gradient(), threads);
-    if (!std::isfinite(loss) || !std::isfinite(norm)) {
+    if (!std::isfinite(means.loss) || !std::isfinite(norm) ||
+        !AllFinite(means.state, spec.state.storage)) {
       trainer_.Halt(step);
       result_.diverged = true;
       return;
@@ -270,18 +375,18 @@ class Run final : public TrainRun {
     for (int k = 0; k < spec.optimizer.Moments(); ++k) {
       moments[k] = reinterpret_cast<T*>(spec.moments[static_cast<size_t>(k)]->data());
     }
-    OptimizerStep(spec.optimizer, spec.segments, step,
-                  steps_.learningRates[static_cast<size_t>(result_.done)],
+    OptimizerStep(spec.optimizer, spec.segments, step, rate_,
                   ClipScale(spec.optimizer.clipNorm, norm), trainer_.gradient(), trainer_.theta(),
                   moments, threads);
+    std::copy_n(means.state, spec.state.storage, trainer_.state());
     if (spec.average.average) {
       const double t = static_cast<double>(step);
       const double decay = spec.average.warmup ? std::min(spec.average.decay, (1 + t) / (10 + t))
                                                : spec.average.decay;
       MoveAverage(decay, trainer_.theta(), trainer_.average(), spec.storage, threads);
     }
-    result_.losses.push_back(loss);
-    result_.correct.push_back(ReadScalar(types[1], scalars_ + 1));
+    result_.losses.push_back(means.loss);
+    result_.correct.push_back(means.correct);
     result_.gradientNorms.push_back(norm);
     ++result_.done;
   }
@@ -292,7 +397,9 @@ class Run final : public TrainRun {
   std::vector<double> wideWeights_;
   std::vector<const void*> inputs_;
   std::vector<void*> outputs_;
-  double scalars_[2] = {0, 0};  // loss, correct; of any scalar type
+  double scalars_[kScalars] = {0, 0};  // loss, correct; of any scalar type
+  double rate_ = 0;
+  float rateF32_ = 0;
   int32_t key_[4] = {0, 0, 0, 0};
   TrainResult result_;
 };

@@ -14,9 +14,18 @@
 namespace losscape {
 
 struct TrainerInput {
-  enum class Kind { kTheta, kFixed, kRows, kWeights, kKey };
+  // kRate: the learning rate of the step, before the factors of segments.
+  enum class Kind { kTheta, kState, kFixed, kRows, kWeights, kKey, kRate };
   Kind kind;
-  size_t index;  // kTheta: element offset; kFixed: index of `fixed`
+  size_t index;  // kTheta, kState: element offset; kFixed: index of `fixed`
+};
+
+// What the model carries along without learning it. A program has its new values as outputs 2, 3,
+// ..., before the gradients; they are stored when a step has succeeded.
+struct StateSpec {
+  std::shared_ptr<Buffer> buffer;  // null: there is none
+  size_t storage = 0;
+  std::vector<size_t> offsets;  // element offset of each output
 };
 
 // A moving average of theta: after step t (from 0), average += (1 - d)(theta - average) with
@@ -35,20 +44,24 @@ struct TrainerSpec {
   std::shared_ptr<Buffer> theta;
   std::vector<std::shared_ptr<Buffer>> moments;
   AverageSpec average;
+  StateSpec state;
   std::shared_ptr<Executable> executable;
   std::vector<TrainerInput> inputs;
   std::vector<View> fixed;
   size_t batch = 0;
+  // Batches of a step. Their gradients are averaged with the sums of their weights, the state goes
+  // on from batch to batch, and those of no weight are left out.
+  size_t accumulate = 1;
   uint64_t seed = 0;
-  std::vector<size_t> gradientOffsets;  // element offset of outputs 2, 3, ...
+  std::vector<size_t> gradientOffsets;  // element offset of the outputs after the state's
 };
 
 // Steps [from, to), copied from JavaScript at the call.
 struct TrainSteps {
   int64_t from = 0;
   int64_t to = 0;
-  std::vector<int32_t> rows;   // [to - from, batch]
-  std::vector<float> weights;  // [to - from, batch]
+  std::vector<int32_t> rows;   // [to - from, accumulate, batch]
+  std::vector<float> weights;  // [to - from, accumulate, batch]
   std::vector<double> learningRates;
 };
 
@@ -67,7 +80,7 @@ class TrainRun {
   virtual ~TrainRun() = default;
   virtual bool Finished() const = 0;
   // At least one step, and more while less than `seconds` have gone by. A step that throws
-  // (ERR_ABORTED inside the program) leaves theta as it was before it.
+  // (ERR_ABORTED inside the program) leaves theta and the state as they were before it.
   virtual void Step(RunContext& context, double seconds) = 0;
   virtual const TrainResult& result() const = 0;
 };

@@ -171,6 +171,118 @@ TEST(TrainerAveragesTheta) {
   CHECK_THROWS(MakeTrainer(setup.spec()), Code::kArgument);
 }
 
+// theta = (x [1]) with gradient sum over the batch of weight * table[row]; the loss is the learning
+// rate, and the state (s [2], k [1]) becomes (D s, k).
+class StateSetup {
+ public:
+  explicit StateSetup(size_t accumulate) {
+    ProgramBuilder program;
+    const int table = program.Input(DType::kF32, {kRows, 1});
+    const int rows = program.Input(DType::kI32, {kBatch});
+    const int w = program.Input(DType::kF32, {kBatch, 1});
+    const int s = program.Input(DType::kF32, {2, 1}), kept = program.Input(DType::kF32, {1});
+    const int d = program.Input(DType::kF32, {2, 2}), rate = program.Input(DType::kF32, {});
+    const int picked = program.Node("gather", {table, rows}, DType::kF32, {kBatch, 1});
+    const int correct = program.MatMul(picked, w, DType::kF32, {1, 1}, true);
+    const int gradient = program.MatMul(w, picked, DType::kF32, {1, 1}, true);
+    const int next = program.MatMul(d, s, DType::kF32, {2, 1});
+    spec.executable = program.Compile({rate, correct, next, kept, gradient});
+    spec.storage = 64;
+    spec.segments = {{{0}, {1}}, {1}, {0}, {0}};
+    spec.optimizer.clipNorm = std::numeric_limits<double>::infinity();
+    spec.theta = MakeBuffer(std::vector<float>(64, 0.0f));
+    std::vector<float> state(128, 0.0f);
+    state[0] = 1, state[1] = 3, state[64] = 7;
+    spec.state = {MakeBuffer(state), 128, {0, 64}};
+    using Kind = TrainerInput::Kind;
+    spec.inputs = {{Kind::kFixed, 0},  {Kind::kRows, 0},  {Kind::kWeights, 0}, {Kind::kState, 0},
+                   {Kind::kState, 64}, {Kind::kFixed, 1}, {Kind::kRate, 0}};
+    std::vector<float> numbers(kRows);
+    for (size_t i = 0; i < kRows; ++i) numbers[i] = static_cast<float>(1 << i);
+    spec.fixed = {{MakeBuffer(numbers), 0}, {MakeBuffer<float>({2, 0, 0, 0.5f}), 0}};
+    spec.batch = kBatch;
+    spec.accumulate = accumulate;
+    spec.gradientOffsets = {0};
+  }
+
+  const float* state() { return reinterpret_cast<const float*>(spec.state.buffer->data()); }
+  float theta() { return *reinterpret_cast<const float*>(spec.theta->data()); }
+
+  TrainerSpec spec;
+};
+
+TEST(TrainerCarriesStateFromBatchToBatch) {
+  for (size_t accumulate : {1, 2, 3}) {
+    StateSetup setup(accumulate);
+    const auto trainer = MakeTrainer(setup.spec);
+    const double factor = std::pow(2.0, 2.0 * static_cast<double>(accumulate));
+    TrainSteps steps;
+    steps.to = 2;
+    steps.learningRates = {0.25, 0.5};
+    steps.rows.assign(2 * accumulate * kBatch, 1);
+    steps.weights.assign(2 * accumulate * kBatch, 1.0f);
+    const auto run = trainer->Begin(steps);
+    RunContext context(1);
+    run->Step(context, 10);
+    CHECK(run->result().done == 2);
+    CHECK(setup.state()[0] == factor && setup.state()[1] == 3 / factor);
+    CHECK(setup.state()[64] == 7);
+    CHECK(run->result().losses[0] == 0.25 && run->result().losses[1] == 0.5);
+    CHECK(run->result().correct[1] == 2.0 * kBatch * static_cast<double>(accumulate));
+  }
+}
+
+TEST(TrainerAveragesGradientsOfBatches) {
+  StateSetup setup(3);
+  const auto trainer = MakeTrainer(setup.spec);
+  TrainSteps steps;
+  steps.to = 1;
+  steps.learningRates = {0.5};
+  // Sums 1 + 2 + 4 + 8 of weight 4, none of weight 0, and 16 of weight 1.
+  steps.rows = {0, 1, 2, 3, 5, 5, 5, 5, 4, 5, 5, 5};
+  steps.weights = {1, 1, 1, 1, 0, 0, 0, 0, 1, 0, 0, 0};
+  const auto run = trainer->Begin(steps);
+  RunContext context(1);
+  run->Step(context, 10);
+  const double mean = (4 * 15.0 + 1 * 16.0) / 5;
+  CHECK_NEAR(setup.theta(), -0.5 * mean, 1e-5);
+  CHECK_NEAR(run->result().gradientNorms[0], mean, 1e-5);
+  CHECK(run->result().correct[0] == 31);
+  // The batch of no weight left the state alone.
+  CHECK(setup.state()[0] == 4);
+}
+
+TEST(TrainerKeepsTheStateOfTheLastGoodStep) {
+  StateSetup setup(2);
+  setup.spec.fixed[1] = {MakeBuffer<float>({1e30f, 0, 0, 1}), 0};
+  const auto trainer = MakeTrainer(setup.spec);
+  TrainSteps steps;
+  steps.to = 3;
+  steps.learningRates = {0.5, 0.5, 0.5};
+  steps.rows.assign(3 * 2 * kBatch, 0);
+  steps.weights.assign(3 * 2 * kBatch, 1.0f);
+  const auto run = trainer->Begin(steps);
+  RunContext context(1);
+  while (!run->Finished()) run->Step(context, 10);
+  CHECK(run->result().diverged && run->result().done == 0);
+  CHECK(setup.state()[0] == 1 && setup.state()[1] == 3 && setup.theta() == 0);
+}
+
+TEST(TrainerChecksItsState) {
+  const auto refuses = [](auto&& change, Code code) {
+    StateSetup setup(2);
+    change(setup.spec);
+    CHECK_THROWS(MakeTrainer(setup.spec), code);
+  };
+  refuses([](TrainerSpec& spec) { spec.state.buffer = nullptr; }, Code::kShape);
+  refuses([](TrainerSpec& spec) { spec.state.storage = 1024; }, Code::kShape);
+  refuses([](TrainerSpec& spec) { spec.state.offsets = {0}; }, Code::kShape);
+  refuses([](TrainerSpec& spec) { spec.state.offsets = {127, 64}; }, Code::kShape);
+  refuses([](TrainerSpec& spec) { spec.inputs[3].index = 128; }, Code::kShape);
+  refuses([](TrainerSpec& spec) { spec.inputs[5].kind = TrainerInput::Kind::kRate; }, Code::kShape);
+  refuses([](TrainerSpec& spec) { spec.accumulate = 0; }, Code::kArgument);
+}
+
 TEST(TrainerHaltsAfterDivergence) {
   Setup setup;
   const auto trainer = MakeTrainer(setup.spec());
