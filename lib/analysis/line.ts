@@ -3,9 +3,10 @@ import { withProgress } from '../callbacks.js'
 import type { DataSet } from '../data/dataset.js'
 import type { Device } from '../device/device.js'
 import { LosscapeError, throwIfAborted } from '../errors.js'
+import { resolveStatistics } from '../nn/batch.js'
 import type { LossSpec } from '../nn/loss.js'
-import type { Model } from '../nn/model.js'
-import { uploadParameters } from '../nn/upload.js'
+import type { Model, StatisticsMode } from '../nn/model.js'
+import { type DeviceParameters, uploadParameters, uploadState } from '../nn/upload.js'
 import { requireOptions } from '../options.js'
 import { Evaluator } from '../train/evaluate.js'
 
@@ -21,6 +22,13 @@ export interface LineOptions {
   readonly batch?: number
   /** Default 'f32'. */
   readonly precision?: 'f32' | 'f64'
+  /** State σ of the model, the same at every point. Default `model.initState()`. */
+  readonly state?: ArrayLike<number>
+  /**
+   * Statistics of normalisation, to be chosen for models that couple samples: of the state, or of
+   * each `batch`, which then must divide the samples.
+   */
+  readonly statistics?: StatisticsMode
   readonly signal?: AbortSignal
   /** After points: done, of all. */
   readonly onProgress?: (done: number, total: number) => void
@@ -65,7 +73,9 @@ export async function linePath(
 ): Promise<LinePath> {
   requireOptions('linePath()', options, [
     ...(['from', 'to', 'points', 'loss', 'batch', 'precision', 'signal', 'onProgress'] as const),
+    ...(['state', 'statistics'] as const),
   ])
+  if (options.state !== undefined) requireArguments('linePath()', { state: options.state })
   requireArguments('linePath()', { device, model, set })
   for (const params of [thetaA, thetaB]) requireArguments('linePath()', { params })
   return withProgress(options, (guarded) => along(device, model, thetaA, thetaB, set, guarded))
@@ -85,14 +95,18 @@ async function along(
   const alpha = positions(options)
   const losses = new Float64Array(alpha.length)
   const accuracy = new Float64Array(alpha.length)
-  const evaluator = new Evaluator(device, model, set, { loss, batch, precision })
+  const statistics = resolveStatistics(model, options.statistics)
+  const evaluator = new Evaluator(device, model, set, { loss, batch, precision, statistics })
+  let sigma: DeviceParameters | null = null
   try {
+    sigma = uploadState(device, model, options.state, precision)
+    const fixed = sigma?.views ?? []
     for (const [k, a] of alpha.entries()) {
       throwIfAborted(signal)
       const point = Float64Array.from(thetaA, (x, i) => (1 - a) * x + a * thetaB[i])
       const theta = uploadParameters(device, model.layout, point, precision)
       try {
-        const result = await evaluator.run(theta.views, signal)
+        const result = await evaluator.run([...theta.views, ...fixed], signal)
         if (!Number.isFinite(result.loss)) {
           throw new LosscapeError(
             'ERR_NOT_FINITE',
@@ -107,6 +121,7 @@ async function along(
       onProgress?.(k + 1, alpha.length)
     }
   } finally {
+    sigma?.buffer.dispose()
     evaluator.dispose()
   }
   const labels = !accuracy.some(Number.isNaN)

@@ -5,9 +5,10 @@ import type { Device } from '../device/device.js'
 import { withSignal } from '../device/native-call.js'
 import { LosscapeError, throwIfAborted } from '../errors.js'
 import type { NativeBuffer, NativeView } from '../native.js'
+import { resolveStatistics } from '../nn/batch.js'
 import type { LossSpec } from '../nn/loss.js'
-import type { Model } from '../nn/model.js'
-import { parameterViews, uploadParameters } from '../nn/upload.js'
+import type { Model, StatisticsMode } from '../nn/model.js'
+import { parameterViews, uploadParameters, uploadState } from '../nn/upload.js'
 import { requireOptions } from '../options.js'
 import { Evaluator } from '../train/evaluate.js'
 import type { PathPoint, PcaPlane } from './pca-plane.js'
@@ -36,6 +37,13 @@ export interface SurfaceOptions {
   readonly batch?: number
   /** Default 'f32'. */
   readonly precision?: 'f32' | 'f64'
+  /** State σ of the model, the same at every point. Default `model.initState()`. */
+  readonly state?: ArrayLike<number>
+  /**
+   * Statistics of normalisation, to be chosen for models that couple samples: of the state, or of
+   * each `batch`, which then must divide the samples.
+   */
+  readonly statistics?: StatisticsMode
   readonly signal?: AbortSignal
   /** After points: done, of all. */
   readonly onProgress?: (done: number, total: number) => void
@@ -54,7 +62,7 @@ export interface LossSurface {
 
 const OPTIONS = [
   ...(['grid', 'span', 'halfWidths', 'loss', 'batch', 'precision', 'signal'] as const),
-  'onProgress',
+  ...(['onProgress', 'state', 'statistics'] as const),
 ] as const
 
 /**
@@ -75,6 +83,7 @@ export async function lossSurface(
 ): Promise<LossSurface> {
   requireArguments('lossSurface()', { device, model, set })
   requireOptions('lossSurface()', options, OPTIONS)
+  if (options.state !== undefined) requireArguments('lossSurface()', { state: options.state })
   requirePlane(model, plane)
   const axes = axesOf(plane, options)
   return withProgress(options, (guarded) => evaluate(device, model, plane, set, axes, guarded))
@@ -129,15 +138,17 @@ async function evaluate(
   plane: ParameterPlane,
   set: DataSet,
   [x, y]: readonly [Float64Array, Float64Array],
-  { loss, batch, precision = 'f32', signal, onProgress }: SurfaceOptions,
+  options: SurfaceOptions,
 ): Promise<LossSurface> {
+  const { loss, batch, precision = 'f32', state, signal, onProgress } = options
   throwIfAborted(signal)
+  const statistics = resolveStatistics(model, options.statistics)
   const total = x.length * y.length
   const losses = new Float64Array(total)
   const accuracy = new Float64Array(total)
-  const point = new PlanePoint(device, model, plane, precision)
+  const point = new PlanePoint(device, model, plane, state, precision)
   try {
-    const evaluator = new Evaluator(device, model, set, { loss, batch, precision })
+    const evaluator = new Evaluator(device, model, set, { loss, batch, precision, statistics })
     try {
       for (let at = 0; at < total; at++) {
         const [i, j] = [at % x.length, Math.floor(at / x.length)]
@@ -163,7 +174,7 @@ async function evaluate(
   }
 }
 
-/** θ + x d_1 + y d_2 in device memory. */
+/** θ + x d_1 + y d_2 in device memory, and σ. */
 class PlanePoint {
   readonly views: readonly NativeView[]
   private readonly owned: NativeBuffer[] = []
@@ -175,6 +186,7 @@ class PlanePoint {
     private readonly device: Device,
     model: Model,
     { center, directions }: ParameterPlane,
+    state: ArrayLike<number> | undefined,
     private readonly precision: 'f32' | 'f64',
   ) {
     const { layout } = model
@@ -184,7 +196,9 @@ class PlanePoint {
       // Refuses a centre that is not finite, tensor by tensor.
       const uploaded = uploadParameters(device, layout, center, precision)
       this.theta = this.keep(uploaded.buffer)
-      this.views = parameterViews(layout, this.theta, bytes)
+      const sigma = uploadState(device, model, state, precision)
+      if (sigma) this.keep(sigma.buffer)
+      this.views = [...parameterViews(layout, this.theta, bytes), ...(sigma?.views ?? [])]
       const Real = precision === 'f64' ? Float64Array : Float32Array
       const rows = new Real(3 * layout.storage)
       for (const [k, vector] of [center, ...directions].entries()) {

@@ -37,6 +37,7 @@ export interface OpenedSpectrum {
   readonly device: Device
   readonly run: RunFolder
   readonly theta: FloatVector
+  readonly state: FloatVector
   readonly set: DataSet
   readonly operator: DeviceOperator
 }
@@ -52,6 +53,7 @@ export async function openSpectrum(
   // A pattern that matches nothing is told before data are read.
   if (request.params !== undefined) run.model.layout.match(request.params)
   const theta = await loadParameters(run)
+  const state = await run.loadState()
   const { samples, data: spec, kind, batch, params, dtype: precision } = request
   const set = await loadRunData(run, { split: 'train', spec, samples, signal })
   const loss = runLoss(run)
@@ -60,8 +62,11 @@ export async function openSpectrum(
     batch,
     params,
     precision,
+    state,
+    // What the run would answer with: its running statistics.
+    statistics: 'frozen',
   })
-  return { device, run, theta, set, operator }
+  return { device, run, theta, state, set, operator }
 }
 
 /**
@@ -114,10 +119,13 @@ export function progressOf({ ends, lanczos, nodes }: SpectrumParts): string | nu
 }
 
 /** Everything that decides the numbers of a part; the number of probes does not. */
-function partsKey({ theta, set, run, device }: OpenedSpectrum, request: SpectrumRequest): string {
+function partsKey(
+  { theta, state, set, run, device }: OpenedSpectrum,
+  request: SpectrumRequest,
+): string {
   const { kind, params, top, steps, seed, batch, dtype, reorthogonalize, memory } = request
   const hash = createHash('sha256')
-  for (const { buffer, byteOffset, byteLength } of [theta, set.inputs, set.targets]) {
+  for (const { buffer, byteOffset, byteLength } of [theta, state, set.inputs, set.targets]) {
     hash.update(new Uint8Array(buffer as ArrayBuffer, byteOffset, byteLength))
   }
   const rest = {

@@ -75,6 +75,9 @@ async function surface(folder: string, flags: SurfaceFlags, session: Session): P
       loss: runLoss(run),
       batch,
       precision: dtype,
+      state,
+      // Those at the end of the training, at every point of the plane.
+      statistics: 'frozen',
       signal,
       onProgress: (done, total) => bar.update(done, total),
     })

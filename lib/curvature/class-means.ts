@@ -7,7 +7,7 @@ import type { NativeBuffer } from '../native.js'
 import type { ParameterLayout } from '../nn/layout.js'
 import type { Loss } from '../nn/loss.js'
 import type { Model } from '../nn/model.js'
-import { uploadParameters } from '../nn/upload.js'
+import { uploadPoint } from '../nn/upload.js'
 import { dataSum } from './data-sum.js'
 import type { Precision } from './operator.js'
 import { rootSumProgram } from './root-programs.js'
@@ -25,6 +25,7 @@ export interface ClassSumming {
   readonly device: Device
   readonly model: Model
   readonly params: ArrayLike<number>
+  readonly state: ArrayLike<number> | undefined
   readonly set: DataSet
   readonly loss: Loss
   readonly precision: Precision
@@ -48,13 +49,13 @@ export async function sumClasses(task: ClassSumming): Promise<void> {
   const setting = { model, loss: task.loss, set, batch: plan.rows, selected }
   // One program for all classes: chunks have the same size, padded with samples of weight 0.
   const program = rootSumProgram(setting, 'classStructure()')
-  const theta = uploadParameters(device, model.layout, task.params, precision)
+  const point = uploadPoint(device, model, task.params, task.state, precision)
   const selector = device.binding.createBuffer(4)
   try {
     for (const [p, c] of labels.entries()) {
       const own = uploadBatches(device, take(set, members[c]), plan.rows, precision)
       try {
-        const inputs = own.chunks.map(({ x, y, w }) => [...theta.views, x, y, w])
+        const inputs = own.chunks.map(({ x, y, w }) => [...point.views, x, y, w])
         const native = dataSum(device, program, block.layout, inputs, {
           ...{ precision, sideBySide: plan.sideBySide, keepBytes: KEEP },
           scale: 1 / members[c].length,
@@ -66,7 +67,7 @@ export async function sumClasses(task: ClassSumming): Promise<void> {
             await withSignal(device.binding, task.signal, (token) =>
               Promise.all([
                 selector.write(0, Int32Array.of(k), { token }),
-                native.apply(theta.views[0], row, 1, { token }),
+                native.apply(point.views[0], row, 1, { token }),
               ]),
             )
             task.advance(members[c].length)
@@ -80,6 +81,6 @@ export async function sumClasses(task: ClassSumming): Promise<void> {
     }
   } finally {
     selector.dispose()
-    theta.buffer.dispose()
+    point.dispose()
   }
 }

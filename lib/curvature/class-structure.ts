@@ -7,11 +7,11 @@ import { LosscapeError, throwIfAborted } from '../errors.js'
 import type { NativeBinding } from '../native.js'
 import { requireMatch } from '../nn/batch.js'
 import { type LossSpec, resolveLoss } from '../nn/loss.js'
-import type { Model } from '../nn/model.js'
+import type { Model, StatisticsMode } from '../nn/model.js'
 import { requireOptions } from '../options.js'
 import { type ClassMeans, classGrams, trace } from './class-gram.js'
 import { byClass, sumClasses } from './class-means.js'
-import { type SampleSelection, selectSamples } from './description.js'
+import { requireFrozen, type SampleSelection, selectSamples } from './description.js'
 import { gaussNewtonDiagonal } from './gauss-newton-diagonal.js'
 import { selectBlock } from './network.js'
 import { oneOf, type Precision } from './operator.js'
@@ -28,6 +28,10 @@ export interface ClassStructureOptions {
   readonly params?: string | readonly string[]
   /** Only these samples. Default all. */
   readonly samples?: SampleSelection
+  /** State σ of the model, logical: `run.state`. Default `model.initState()`. */
+  readonly state?: ArrayLike<number>
+  /** 'frozen', to be said for models that couple samples. */
+  readonly statistics?: StatisticsMode
   /** Bytes for the C² class means and their dot products. Default 2 GiB. */
   readonly memoryLimit?: number
   readonly signal?: AbortSignal
@@ -114,8 +118,10 @@ export async function classStructure(
   requireArguments(WHAT, { device, model, params, set })
   requireOptions(WHAT, options, [
     ...(['loss', 'batch', 'precision', 'params', 'samples', 'memoryLimit'] as const),
-    ...(['signal', 'onProgress'] as const),
+    ...(['signal', 'onProgress', 'state', 'statistics'] as const),
   ])
+  if (options.state !== undefined) requireArguments(WHAT, { state: options.state })
+  requireFrozen(WHAT, model, options.statistics)
   return withProgress(options, (guarded) => measure(device, model, params, set, guarded))
 }
 
@@ -154,7 +160,7 @@ async function measure(
     let done = 0
     await sumClasses({
       ...{ device, model, params, set: part, loss, precision, block, labels, members, classes },
-      ...{ means, rowBytes, batch: options.batch ?? 1024, signal },
+      ...{ means, rowBytes, batch: options.batch ?? 1024, signal, state: options.state },
       advance: (samples) => {
         done += samples
         onProgress?.(done, total)
@@ -166,9 +172,9 @@ async function measure(
       device.binding.gram(view, rows, view, rows, storage, precision, { token }),
     )
     means.dispose()
-    const { loss: spec = 'cross-entropy', batch, params: names } = options
+    const { loss: spec = 'cross-entropy', batch, params: names, state, statistics } = options
     const diagonal = await gaussNewtonDiagonal(device, model, params, part, {
-      ...{ loss: spec, batch, precision, params: names, signal },
+      ...{ loss: spec, batch, precision, params: names, signal, state, statistics },
       onProgress: (passes) => onProgress?.(done + passes * part.size, total),
     })
     const trG = diagonal.reduce((s, x) => s + x, 0)

@@ -1,17 +1,13 @@
 import type { DataSet } from '../data/dataset.js'
 import { take } from '../data/select.js'
 import { LosscapeError } from '../errors.js'
-import { oneOf, type Precision } from './operator.js'
+import { resolveStatistics } from '../nn/batch.js'
+import type { Model, StatisticsMode } from '../nn/model.js'
+import type { Precision } from './operator.js'
 import type { CurvatureKind } from './setting.js'
 
 /** Samples of a data set: these, in this order, or all from `from` up to `to` (exclusive). */
 export type SampleSelection = ArrayLike<number> | { readonly from?: number; readonly to?: number }
-
-/**
- * What normalisation over a batch (batch norm) uses: its `frozen` running statistics, or those of
- * the `batch`, which make the loss another function, of all samples of a batch together.
- */
-export type StatisticsMode = 'frozen' | 'batch'
 
 /** What an operator is, for results, reports and comparisons. */
 export interface OperatorDescription {
@@ -86,13 +82,14 @@ function part(whole: DataSet, set: DataSet, from: number, to: number): SelectedS
   }
 }
 
-/** @throws ERR_ARGUMENT for 'batch': no model here normalises over the samples of a batch */
-export function statisticsMode(model: { name: string }, mode: StatisticsMode): StatisticsMode {
-  if (oneOf('statistics', mode, ['frozen', 'batch']) === 'batch') {
-    throw new LosscapeError(
-      'ERR_ARGUMENT',
-      `Model '${model.name}' has no batch statistics: use statistics 'frozen', the default.`,
-    )
-  }
-  return mode
+/**
+ * The statistics of a sum over samples that must stand alone.
+ * @throws ERR_ARGUMENT as `resolveStatistics` does, and for 'batch'
+ */
+export function requireFrozen(what: string, model: Model, mode: StatisticsMode | undefined): void {
+  if (resolveStatistics(model, mode) === 'frozen') return
+  throw new LosscapeError(
+    'ERR_ARGUMENT',
+    `${what} is a sum over single samples, which the batch statistics of model '${model.name}' couple: use statistics 'frozen'.`,
+  )
 }

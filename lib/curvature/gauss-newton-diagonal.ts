@@ -6,12 +6,12 @@ import type { Device } from '../device/device.js'
 import { withSignal } from '../device/native-call.js'
 import { requireMatch } from '../nn/batch.js'
 import { defaultLoss, type LossSpec, resolveLoss } from '../nn/loss.js'
-import type { Model } from '../nn/model.js'
-import { uploadParameters } from '../nn/upload.js'
+import type { Model, StatisticsMode } from '../nn/model.js'
+import { uploadPoint } from '../nn/upload.js'
 import { requireOptions } from '../options.js'
 import { elements } from '../program/shape.js'
 import { dataSum } from './data-sum.js'
-import { type SampleSelection, selectSamples } from './description.js'
+import { requireFrozen, type SampleSelection, selectSamples } from './description.js'
 import { selectBlock } from './network.js'
 import { allocate, oneOf, type Precision } from './operator.js'
 import { rootSquaresProgram } from './root-programs.js'
@@ -30,6 +30,10 @@ export interface GaussNewtonDiagonalOptions {
   readonly params?: string | readonly string[]
   /** Only these samples. Default all. */
   readonly samples?: SampleSelection
+  /** State σ of the model, logical: `run.state`. Default `model.initState()`. */
+  readonly state?: ArrayLike<number>
+  /** 'frozen', to be said for models that couple samples. */
+  readonly statistics?: StatisticsMode
   readonly signal?: AbortSignal
   /** Passes over the data done, of C. */
   readonly onProgress?: (done: number, total: number) => void
@@ -58,7 +62,11 @@ export async function gaussNewtonDiagonal(
   requireArguments('gaussNewtonDiagonal()', { device, model, params, set })
   requireOptions('gaussNewtonDiagonal()', options, [
     ...(['loss', 'batch', 'precision', 'params', 'samples', 'signal', 'onProgress'] as const),
+    ...(['state', 'statistics'] as const),
   ])
+  if (options.state !== undefined) {
+    requireArguments('gaussNewtonDiagonal()', { state: options.state })
+  }
   return withProgress(options, (guarded) => allPasses(device, model, params, set, guarded))
 }
 
@@ -78,6 +86,7 @@ async function allPasses(
   const passes = rootCount(likelihood, elements(model.output))
   const bytes = precision === 'f64' ? 8 : 4
   const what = 'gaussNewtonDiagonal()'
+  requireFrozen(what, model, options.statistics)
 
   let plan = planChunks(options.batch ?? 1024, part.size, device.threads, layout.storage * bytes)
   const settingOf = (batch: number): CurvatureSetting => {
@@ -96,13 +105,12 @@ async function allPasses(
     return item
   }
   try {
-    const theta = uploadParameters(device, model.layout, params, precision)
-    keep(theta.buffer)
+    const point = keep(uploadPoint(device, model, params, options.state, precision))
     const { chunks } = keep(uploadBatches(device, part, plan.rows, precision))
     const selector = keep(device.binding.createBuffer(4))
     const stored = allocate(precision, layout.storage)
     const output = keep(device.binding.createBuffer(stored.byteLength))
-    const inputs = chunks.map(({ x, y, w }) => [...theta.views, x, y, w])
+    const inputs = chunks.map(({ x, y, w }) => [...point.views, x, y, w])
     const native = keep(
       dataSum(device, squares.program, layout, inputs, {
         precision,
@@ -118,7 +126,7 @@ async function allPasses(
       await withSignal(device.binding, options.signal, (token) =>
         Promise.all([
           selector.write(0, Int32Array.of(c), { token }),
-          native.apply(theta.views[0], { buffer: output, offset: 0 }, 1, { token }),
+          native.apply(point.views[0], { buffer: output, offset: 0 }, 1, { token }),
           output.read(0, stored, { token }),
         ]),
       )

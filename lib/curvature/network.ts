@@ -5,20 +5,19 @@ import { compileProgram } from '../device/compile.js'
 import type { Device } from '../device/device.js'
 import { LosscapeError } from '../errors.js'
 import type { NativeExecutable, NativeView, OperatorSpec } from '../native.js'
-import { requireMatch } from '../nn/batch.js'
+import { requireMatch, resolveStatistics, statisticsBatch } from '../nn/batch.js'
 import { ParameterLayout } from '../nn/layout.js'
 import { defaultLoss, type LossSpec, resolveLoss } from '../nn/loss.js'
-import type { Model } from '../nn/model.js'
-import { parameterViews, uploadParameters } from '../nn/upload.js'
+import type { Model, StatisticsMode } from '../nn/model.js'
+import { parameterViews, uploadPoint } from '../nn/upload.js'
 import { requireOptions } from '../options.js'
 import type { Linearized } from '../program/linearize.js'
 import { vmapProgram } from '../program/vmap.js'
 import {
   type OperatorDescription,
+  requireFrozen,
   type SampleSelection,
-  type StatisticsMode,
   selectSamples,
-  statisticsMode,
 } from './description.js'
 import { type DrawOptions, requireDraws, uploadNoise } from './draws.js'
 import { meanGradient } from './mean-gradient.js'
@@ -37,8 +36,15 @@ export interface CurvatureOptions {
   readonly precision?: Precision
   /** Only these samples: indices, or a range { from, to }. N is their number. Default all. */
   readonly samples?: SampleSelection
-  /** Statistics of normalisation over a batch. Default 'frozen'. */
+  /**
+   * Statistics of normalisation, to be chosen for models that couple samples: 'frozen' ones of the
+   * state (the default of all others), or those of each `batch` of consecutive samples, over which
+   * the loss is then the mean; `batch` defaults to all samples and must divide them. Neither ever
+   * updates the state.
+   */
   readonly statistics?: StatisticsMode
+  /** State σ of the model, logical: `run.state`. Default `model.initState()`. */
+  readonly state?: ArrayLike<number>
   /** The block of these parameters: a pattern (`layers.0.*,!*.bias`) or names. Default all. */
   readonly params?: string | readonly string[]
   /**
@@ -56,9 +62,14 @@ export interface CurvatureOptions {
 
 const DEFAULT_KEEP = 2 * 1024 ** 3
 
+/** Made of the gradients of single samples. */
+const PER_SAMPLE: ReadonlySet<CurvatureKind> = new Set([
+  ...(['fisher-monte-carlo', 'empirical-fisher', 'gradient-covariance'] as const),
+])
+
 /**
  * The Hessian of the mean loss over a data set, H = (1/N) Σ ∇²_θ ℓ(f(θ, x_i), y_i), as an operator.
- * Parameters, samples and statistics are copied when it is made. Dropout is off. A product costs
+ * Parameters, state and samples are copied when it is made. Dropout is off. A product costs
  * 9 forward passes the first time and 6 while its linearisation is kept.
  *
  * @throws ERR_SHAPE, ERR_ARGUMENT, ERR_RANGE, ERR_NOT_FINITE, ERR_OUT_OF_MEMORY
@@ -111,9 +122,12 @@ export function networkOperator(
   const isDrawn = kind === 'fisher-monte-carlo'
   requireOptions(`${kind} operator`, options, [
     ...(['loss', 'batch', 'precision', 'params', 'samples', 'statistics', 'weightDecay'] as const),
-    ...(['reduction', 'keepBytes', 'tangents'] as const),
+    ...(['reduction', 'keepBytes', 'tangents', 'state'] as const),
     ...(isDrawn ? (['draws', 'seed'] as const) : []),
   ])
+  if (options.state !== undefined) requireArguments(`${kind} operator`, { state: options.state })
+  const statistics = resolveStatistics(model, options.statistics)
+  if (PER_SAMPLE.has(kind)) requireFrozen(`The ${kind} operator`, model, statistics)
   const samples = selectSamples(whole, options.samples)
   const { set } = samples
   const loss = resolveLoss(options.loss ?? defaultLoss(set))
@@ -130,7 +144,10 @@ export function networkOperator(
   const tangents = options.tangents ?? 16
   requireArguments(`${kind} operator`, { tangents })
   const resultBytes = block.layout.storage * tangents * (precision === 'f64' ? 8 : 4)
-  const plan = planChunks(options.batch ?? 1024, set.size, device.threads, resultBytes)
+  const plan =
+    statistics === 'batch'
+      ? { rows: statisticsBatch(model, set, options.batch), sideBySide: false }
+      : planChunks(options.batch ?? 1024, set.size, device.threads, resultBytes)
   const batch = plan.rows
   const chunks = Math.ceil(set.size / batch)
   const weightDecay = decayOf(options)
@@ -138,7 +155,9 @@ export function networkOperator(
   const shift = isShifted ? (weightDecay * set.size) / chunks : 0
   const draws = requireDraws(options.draws ?? 1)
   const { selected } = block
-  const setting: CurvatureSetting = { model, loss, set, batch, selected, shift, draws }
+  const setting: CurvatureSetting = {
+    ...{ model, loss, set, batch, selected, statistics, shift, draws },
+  }
   const description: OperatorDescription = {
     kind,
     model: model.name,
@@ -147,20 +166,20 @@ export function networkOperator(
     samples: samples.description,
     reduction,
     weightDecay,
-    statistics: statisticsMode(model, options.statistics ?? 'frozen'),
+    statistics,
     precision,
     ...(isDrawn && { draws, seed: String(options.seed ?? 0) }),
   }
 
   const owned: { dispose(): void }[] = []
   try {
-    const theta = uploadParameters(device, model.layout, params, precision)
-    owned.push(theta.buffer)
+    const point = uploadPoint(device, model, params, options.state, precision)
+    owned.push(point)
     const batches = uploadBatches(device, set, batch, precision)
     owned.push(batches)
     const split = curvatureProgram(kind, setting)
     const run = { precision, sideBySide: plan.sideBySide }
-    let inputs = batches.chunks.map(({ x, y, w }) => [...theta.views, x, y, w])
+    let inputs = batches.chunks.map(({ x, y, w }) => [...point.views, x, y, w])
     if (isDrawn) {
       const { buffer, rowBytes } = uploadNoise(
         device,
@@ -208,13 +227,17 @@ function decayOf({ weightDecay = 0 }: CurvatureOptions): number {
   return weightDecay
 }
 
-/** The block of a selection of parameters. Throws ERR_ARGUMENT. */
+/**
+ * The block of a selection of parameters; `selected` goes over θ.., σ...
+ * @throws ERR_ARGUMENT
+ */
 export function selectBlock(
   model: Model,
   params: string | readonly string[] | undefined,
 ): { selected: boolean[]; layout: ParameterLayout } {
   const { layout } = model
-  if (params === undefined) return { selected: layout.names.map(() => true), layout }
+  const fixed = model.stateLayout.names.map(() => false)
+  if (params === undefined) return { selected: [...layout.names.map(() => true), ...fixed], layout }
   if (typeof params !== 'string' && !Array.isArray(params)) {
     throw argumentError('The operator', 'params', 'a pattern or a list of names', params)
   }
@@ -223,8 +246,9 @@ export function selectBlock(
     throw new LosscapeError('ERR_ARGUMENT', 'params names no parameter: the block would be empty.')
   }
   for (const name of names) layout.entry(name)
-  const selected = layout.names.map((name) => names.includes(name))
-  return { selected, layout: new ParameterLayout(layout.entries.filter((_, i) => selected[i])) }
+  const chosen = layout.names.map((name) => names.includes(name))
+  const block = new ParameterLayout(layout.entries.filter((_, i) => chosen[i]))
+  return { selected: [...chosen, ...fixed], layout: block }
 }
 
 interface SpecOptions {

@@ -1,7 +1,7 @@
 import type { DataSet } from '../data/dataset.js'
 import { batchTypes, normalizeBatch } from '../nn/batch.js'
 import type { Loss } from '../nn/loss.js'
-import type { Model } from '../nn/model.js'
+import type { Model, StatisticsMode } from '../nn/model.js'
 import * as ops from '../ops/index.js'
 import type { TracedFunction } from '../program/trace.js'
 import type { TensorType } from '../program/types.js'
@@ -21,28 +21,31 @@ export interface CurvatureSetting {
   readonly loss: Loss
   readonly set: DataSet
   readonly batch: number
-  /** Per parameter tensor: part of the matrix (a block by name), or held fixed. */
+  /**
+   * Per tensor of θ.., σ..: part of the matrix (a block by name), or held fixed, as the state
+   * always is.
+   */
   readonly selected: readonly boolean[]
+  /** Default 'frozen'. */
+  readonly statistics?: StatisticsMode
   /** Multiple of the identity added to the batch's matrix. Default 0. */
   readonly shift?: number
   /** Targets drawn per sample, of the Monte-Carlo Fisher. Default 1. */
   readonly draws?: number
 }
 
-/** Inputs in order: parameters, samples, targets, weights. */
+/** Inputs in order: parameters, state, samples, targets, weights. */
 export function inputTypes({ model, set, batch }: CurvatureSetting): TensorType[] {
   const { x, y, w } = batchTypes(set, batch)
-  const parameters = model.layout.entries.map(({ shape }): TensorType => ({ dtype: 'f32', shape }))
-  return [...parameters, x, y, w]
+  return [...model.tensorTypes, x, y, w]
 }
 
-/** Outputs (logits) of the network without dropout: f(θ.., x). */
-export function network({ model, set }: CurvatureSetting): TracedFunction {
+/** Outputs (logits) of the network without dropout: f(θ.., σ.., x). Updates of σ are dropped. */
+export function network({ model, set, statistics }: CurvatureSetting): TracedFunction {
   return (...args) => {
     const x = args[args.length - 1]
     return model.apply(args.slice(0, -1), normalizeBatch(x, set, model), {
-      training: false,
-      key: null,
+      ...{ training: false, key: null, statistics },
     })
   }
 }
