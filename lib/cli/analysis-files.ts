@@ -22,7 +22,7 @@ const histogram = z.object({
   deviation: finite,
 })
 
-const surfaceSchema = z.object({
+const surfaceFields = z.object({
   n: count.positive(),
   samples: count.positive(),
   split,
@@ -39,10 +39,15 @@ const surfaceSchema = z.object({
   dtype: z.enum(['f32', 'f64']),
 })
 
+const surfaceSchema = surfaceFields.refine(
+  ({ x, y, loss }) => loss.length === y.length && loss.every((row) => row.length === x.length),
+  { path: ['loss'], message: 'expected a row of numbers for every y, one for every x' },
+)
+
 const band = z.object({ min: z.array(maybe), mean: z.array(maybe), max: z.array(maybe) })
 const range = z.object({ min: finite, max: finite })
 
-const attentionSchema = z.object({
+const attentionFields = z.object({
   model: z.string(),
   attention: z.string(),
   images: count,
@@ -77,6 +82,12 @@ const attentionSchema = z.object({
   time_ms: finite,
   device: z.string(),
 })
+
+const attentionSchema = attentionFields.refine(
+  ({ maps, grid }) =>
+    maps.every(({ heads }) => heads.every((map) => map.length === grid[0] * grid[1])),
+  { path: ['maps'], message: 'expected a number for every place of the grid' },
+)
 
 /** The loss surface of a run; null when there is none. Throws ERR_IO, ERR_FORMAT. */
 export async function readSurface(path: string): Promise<SurfaceResult | null> {

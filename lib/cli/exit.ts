@@ -22,6 +22,23 @@ export class Interrupted extends Error {
   }
 }
 
+/** Flags that are wrong, or do not go with each other or with what they are for. */
+export class UsageError extends LosscapeError {
+  constructor(message: string, options?: { cause?: unknown }) {
+    super('ERR_ARGUMENT', message, options)
+  }
+}
+
+/** What `read` makes of flags: arguments that it refuses are wrong usage. */
+export async function fromFlags<T>(read: () => T | Promise<T>): Promise<T> {
+  try {
+    return await read()
+  } catch (error) {
+    const wrong = error instanceof LosscapeError && error.code === 'ERR_ARGUMENT'
+    throw wrong ? new UsageError(error.message, { cause: error }) : error
+  }
+}
+
 export interface FailureStyle {
   json: boolean
   /** Also print the stack. */
@@ -42,7 +59,8 @@ export function describeFailure(
   const { code, message, stack } = asCoded(error)
   const lines = [json ? jsonError(code, message) : `losscape: ${code}: ${message}`]
   if (verbose && stack) lines.push(stack)
-  return { text: lines.join('\n'), status: EXIT.failure }
+  const status = error instanceof UsageError ? EXIT.usage : EXIT.failure
+  return { text: lines.join('\n'), status }
 }
 
 /** The one line of `--json` on stderr. */

@@ -2,9 +2,9 @@ import { type Command, InvalidArgumentError, Option } from 'commander'
 import type { AugmentOptions } from '../data/augment/options.js'
 import { parseRandAugment } from '../data/augment/rand-augment.js'
 import type { DataSet } from '../data/dataset.js'
-import { LosscapeError } from '../errors.js'
 import { DEIT_CROP_RATIO, deitRecipe } from '../train/deit.js'
 import type { ParameterGroup } from '../train/optimizer.js'
+import { UsageError } from './exit.js'
 import { integer, number } from './options.js'
 import type { TrainFlags, TrainRecipe } from './train-options.js'
 
@@ -114,7 +114,7 @@ export function recordedSize(flags: RecipeFlags): RecordedSize {
   const { size, recipe } = flags
   if (size === undefined) {
     if (flags.cropRatio === undefined && flags.interpolation === undefined) return {}
-    throw new LosscapeError('ERR_ARGUMENT', '--crop-ratio and --interpolation go with --size.')
+    throw new UsageError('--crop-ratio and --interpolation go with --size.')
   }
   const deit = recipe === 'deit'
   return {
@@ -140,8 +140,7 @@ export function withRecipe(
   const conflict = FIXED.find((name) => explicit.has(name))
   if (conflict !== undefined) {
     const flag = conflict.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
-    throw new LosscapeError(
-      'ERR_ARGUMENT',
+    throw new UsageError(
       `--recipe ${flags.recipe} decides optimizer and schedule: leave --${flag} out, or --recipe.`,
     )
   }

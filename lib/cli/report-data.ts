@@ -7,17 +7,21 @@ import { openRun, type RunConfig, type RunFolder } from '../train/run-folder.js'
 import { ANALYSES, readAttention, readSurface } from './analysis-files.js'
 import { readSpectrum, type SavedSpectrum } from './spectrum-files.js'
 
-/** Collects the trainings and spectra of run folders for a report. */
+/**
+ * Collects the trainings and analyses of run folders for a report. Files of a run that cannot be
+ * read are left out and told in `problems`; a folder that is no run fails.
+ */
 export async function reportData(
   folders: readonly string[],
   title = 'Loss landscapes',
 ): Promise<ReportData> {
   const runs: RunReport[] = []
   const provenance: ReportData['provenance'] = {}
+  const problems: string[] = []
   const names = uniqueNames(folders)
   for (const [i, folder] of folders.entries()) {
     const run = await openRun(folder)
-    runs.push(...(await reportsOf(run, names[i])))
+    runs.push(...(await reportsOf(run, names[i], problems)))
     Object.assign(provenance, provenanceOf(run.config, folders.length > 1 ? `${names[i]}: ` : ''))
   }
   const empty = (run: RunReport): boolean =>
@@ -25,24 +29,26 @@ export async function reportData(
   if (runs.every(empty)) {
     throw new LosscapeError(
       'ERR_ARGUMENT',
-      `${folders.join(', ')}: no metrics and no spectrum to report yet.`,
+      [`${folders.join(', ')}: no metrics and no spectrum to report yet.`, ...problems].join(' '),
     )
   }
-  return { title, runs, provenance }
+  return { title, runs, provenance, ...(problems.length > 0 && { problems }) }
 }
 
 /** The run with its Hessian spectrum and further analyses, then one entry for every further spectrum. */
-async function reportsOf(run: RunFolder, name: string): Promise<RunReport[]> {
-  const metrics = await run.readMetrics()
+async function reportsOf(run: RunFolder, name: string, problems: string[]): Promise<RunReport[]> {
+  const reading = <T>(read: () => Promise<T>): Promise<T | null> => readable(read, problems)
+  const metrics = (await reading(() => run.readMetrics())) ?? []
   const spectra = new Map<string, SavedSpectrum>()
   for (const file of await spectrumFiles(run.path)) {
-    spectra.set(file, await readSpectrum(run.file(file)))
+    const spectrum = await reading(() => readSpectrum(run.file(file)))
+    if (spectrum) spectra.set(file, spectrum)
   }
   const main = spectra.get(MAIN)
   spectra.delete(MAIN)
   const summary = summaryOf(run.config)
-  const surface = await readSurface(run.file(ANALYSES.surface))
-  const attention = await readAttention(run.file(ANALYSES.attention))
+  const surface = await reading(() => readSurface(run.file(ANALYSES.surface)))
+  const attention = await reading(() => readAttention(run.file(ANALYSES.attention)))
   return [
     {
       ...{ name, summary },
@@ -61,6 +67,19 @@ async function reportsOf(run: RunFolder, name: string): Promise<RunReport[]> {
       }
     }),
   ]
+}
+
+/** What `read` gives, or null for a damaged file, which `problems` then has. */
+async function readable<T>(read: () => Promise<T>, problems: string[]): Promise<T | null> {
+  try {
+    return await read()
+  } catch (error) {
+    const damaged =
+      error instanceof LosscapeError && (error.code === 'ERR_FORMAT' || error.code === 'ERR_IO')
+    if (!damaged) throw error
+    problems.push(error.message)
+    return null
+  }
 }
 
 const MAIN = 'spectrum.json'

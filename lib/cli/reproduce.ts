@@ -1,10 +1,9 @@
 import { Command } from 'commander'
-import { LosscapeError } from '../errors.js'
 import { textTable } from '../report/table.js'
 import type { ReproduceRequest } from '../reproduce/paper.js'
 import type { Reproduction } from '../reproduce/run.js'
 import { verdictTable } from '../reproduce/table.js'
-import { EXIT } from './exit.js'
+import { EXIT, UsageError } from './exit.js'
 import { type ComputeOptions, integer, openDevice, shellWord } from './options.js'
 import { packageVersion } from './program.js'
 import { type OutputOptions, runSession, type Session, withOutputOptions } from './session.js'
@@ -51,7 +50,7 @@ async function run(name: string, flags: ReproduceFlags, session: Session): Promi
   const { papers, reproduce } = await import('../reproduce/index.js')
   if (!Object.hasOwn(papers, name)) {
     const known = Object.keys(papers).join(', ')
-    throw new LosscapeError('ERR_ARGUMENT', `There is no paper '${name}'; known are: ${known}.`)
+    throw new UsageError(`There is no paper '${name}'; known are: ${known}.`)
   }
   const paper = papers[name]
   const { seeds, full, data, out = `reproduce/${name}${full ? '-full' : ''}` } = flags

@@ -1,5 +1,5 @@
-import { LosscapeError } from '../errors.js'
 import type { RunFolder } from '../train/run-folder.js'
+import { UsageError } from './exit.js'
 import type { TrainFlags } from './train-options.js'
 
 /** Where `config.json` records what a flag says. */
@@ -64,8 +64,7 @@ export function requireSameFlags(
     differences.push(`--${flag} ${given} (the run: ${JSON.stringify(recorded) ?? 'not set'})`)
   }
   if (differences.length === 0) return
-  throw new LosscapeError(
-    'ERR_ARGUMENT',
+  throw new UsageError(
     `${run.path} was started otherwise: ${differences.join(', ')}. Leave these out to resume it, ` +
       'or start a new run with another --out or --overwrite.',
   )

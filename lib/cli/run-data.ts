@@ -12,6 +12,7 @@ import { LosscapeError } from '../errors.js'
 import type { FloatVector } from '../nn/layout.js'
 import type { LossSpec } from '../nn/loss.js'
 import type { RunConfig, RunFolder } from '../train/run-folder.js'
+import { fromFlags, UsageError } from './exit.js'
 import { shellWord } from './options.js'
 
 /** What `losscape train` records of its data in `config.json`. */
@@ -52,17 +53,15 @@ export async function loadRunData(run: RunFolder, request: RunDataRequest): Prom
   const recorded = run.config.data as RunConfig['data'] & Partial<RunData>
   const spec = request.spec ?? recorded.spec
   if (spec === undefined) {
-    throw new LosscapeError(
-      'ERR_ARGUMENT',
-      `${run.path} does not record its data: tell it with --data.`,
-    )
+    throw new UsageError(`${run.path} does not record its data: tell it with --data.`)
   }
   const own = split === 'train' && (request.spec === undefined || spec === recorded.spec)
   const limit = own ? recorded.limit : undefined
   const noise = own ? (recorded.labelNoise ?? 0) : 0
   // Which labels are noisy depends on the whole set, so the first samples are taken after it.
   const early = noise > 0 ? limit : least(limit, samples)
-  const stored = await load(spec, { split, limit: early, signal })
+  const read = () => load(spec, { split, limit: early, signal })
+  const stored = await (request.spec === undefined ? read() : fromFlags(read))
   const set = sized(withNormalization(stored, recorded.normalization), recorded)
   if (noise === 0) return set
   const noisy = labelNoise(set, noise, run.config.seed)

@@ -5,6 +5,7 @@ import type { DataSet } from '../data/index.js'
 import type { Device } from '../device/device.js'
 import type { FloatVector } from '../nn/layout.js'
 import { openRun, type RunFolder } from '../train/run-folder.js'
+import { fromFlags } from './exit.js'
 import { loadParameters, loadRunData, runLoss } from './run-data.js'
 import type { Session } from './session.js'
 import {
@@ -51,7 +52,8 @@ export async function openSpectrum(
 ): Promise<OpenedSpectrum> {
   const run = await openRun(folder)
   // A pattern that matches nothing is told before data are read.
-  if (request.params !== undefined) run.model.layout.match(request.params)
+  const { params: pattern } = request
+  if (pattern !== undefined) await fromFlags(() => run.model.layout.match(pattern))
   const theta = await loadParameters(run)
   const state = await run.loadState()
   const { samples, data: spec, kind, batch, params, dtype: precision } = request

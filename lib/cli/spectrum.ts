@@ -1,6 +1,5 @@
 import { Command, Option } from 'commander'
-import { LosscapeError } from '../errors.js'
-import { EXIT } from './exit.js'
+import { EXIT, UsageError } from './exit.js'
 import {
   type ComputeOptions,
   integer,
@@ -85,8 +84,7 @@ async function spectrum(folder: string, flags: SpectrumFlags, session: Session):
     try {
       const n = opened.operator.size
       if (flags.top > n) {
-        throw new LosscapeError(
-          'ERR_ARGUMENT',
+        throw new UsageError(
           `--top ${flags.top} asks for more eigenvalues than there are: n = ${n}.`,
         )
       }

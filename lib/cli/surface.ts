@@ -8,7 +8,7 @@ import type { SurfaceResult } from '../report/analyses.js'
 import { formatDuration, formatNumber, formatPercent } from '../report/format.js'
 import type { RunFolder } from '../train/run-folder.js'
 import { ANALYSES, writeAnalysis } from './analysis-files.js'
-import { EXIT } from './exit.js'
+import { EXIT, UsageError } from './exit.js'
 import { type ComputeOptions, integer, number, openDevice, withComputeOptions } from './options.js'
 import { finiteRows, histogramResult, orNull } from './results.js'
 import { loadParameters, loadRunData, runLoss } from './run-data.js'
@@ -59,7 +59,7 @@ async function surface(folder: string, flags: SurfaceFlags, session: Session): P
   const { signal } = session
   const begin = performance.now()
   if (grid % 2 === 0) {
-    throw new LosscapeError('ERR_ARGUMENT', `--grid must be odd, so that 0 is on it; got ${grid}.`)
+    throw new UsageError(`--grid must be odd, so that 0 is on it; got ${grid}.`)
   }
   const run = await openRun(folder)
   const { steps, vectors } = await checkpointsOf(run)

@@ -13,6 +13,7 @@ import { createRun, openRun, type RunConfig, type RunFolder } from '../train/run
 import { loadStart, loadStartState } from '../train/start.js'
 import { train } from '../train/train.js'
 import { saveModel } from '../train/weights.js'
+import { fromFlags, UsageError } from './exit.js'
 import { shellWord } from './options.js'
 import { recordedSize } from './recipe-options.js'
 import { requireSameFlags } from './resume-flags.js'
@@ -107,25 +108,28 @@ export async function prepareTraining(
     }
   }
   if (flags.model === undefined && flags.hidden === undefined) {
-    throw new LosscapeError(
-      'ERR_ARGUMENT',
-      flags.resume
-        ? `${flags.out} holds no run to resume.`
-        : 'Tell the network with --model, for example --model mlp:256-64-10 for the glyphs.',
+    if (flags.resume) {
+      throw new LosscapeError('ERR_ARGUMENT', `${flags.out} holds no run to resume.`)
+    }
+    throw new UsageError(
+      'Tell the network with --model, for example --model mlp:256-64-10 for the glyphs.',
     )
   }
   const { limit, seed, labelNoise: noise, data: spec, normalization } = flags
   const size = recordedSize(flags)
-  const stored = await load(spec, { split: 'train', limit, normalization, signal })
+  const stored = await fromFlags(() => load(spec, { split: 'train', limit, normalization, signal }))
   const clean = sized(stored, size)
   const set = noise > 0 ? labelNoise(clean, noise, seed) : clean
   const loaded = flags.test ? await testSplit(spec, clean, session) : null
   const test = loaded && sized(loaded, size)
+  const model = await fromFlags(() => modelFor(flags, set))
+  const options = await fromFlags(() => recipe(flags, explicit, set))
+  await fromFlags(() => resolvePlan(model, set, { ...options, seed, test: test ?? undefined }))
   return {
-    model: modelFor(flags, set),
+    model,
     set,
     test,
-    recipe: recipe(flags, explicit, set),
+    recipe: options,
     seed,
     data: {
       spec,
@@ -157,7 +161,7 @@ function givenFlags({ recipe: name, freeze, lrFactor }: TrainFlags): GivenFlags 
 function initFrom({ initFrom: path, initSkip: skip }: TrainFlags): InitFrom | undefined {
   if (path !== undefined) return { path, ...(skip !== undefined && { skip }) }
   if (skip === undefined) return undefined
-  throw new LosscapeError('ERR_ARGUMENT', '--init-skip goes with --init-from.')
+  throw new UsageError('--init-skip goes with --init-from.')
 }
 
 /** Builds the model; says which widths would fit the data when these do not. */

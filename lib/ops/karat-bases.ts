@@ -133,7 +133,8 @@ export function basisAttributes(basis: KaratBasis, base: KaratBase): Attributes 
   }
   const rule = ruleOf(basis.kind)
   requireFields(basis, rule.fields)
-  const numbers = rule.fields.map((name) => basis[name as keyof typeof basis] as never as number)
+  const given = basis as unknown as Readonly<Record<string, number>>
+  const numbers = rule.fields.map((name) => given[name])
   const fault = rule.fault(numbers)
   if (fault) {
     throw new LosscapeError(

@@ -7,6 +7,8 @@ export interface ReportData {
   runs: RunReport[]
   /** Further parts of the page, after the runs: an experiment's text, tables and figures. */
   sections?: ReportSection[]
+  /** What was left out of the page and why, one sentence each; shown on top. */
+  problems?: string[]
   /** Versions, seed, data, model, machine, threads: whatever is needed to repeat the runs. */
   provenance: Record<string, string | number>
 }

@@ -41,6 +41,7 @@ export function renderHtml(data: ReportData, figures: readonly DrawnFigure[]): s
 <header>
 <h1>${title}</h1>
 ${runList(data)}
+${problemList(data)}
 </header>
 ${scalarSection(data)}
 ${figureSections(
@@ -71,6 +72,12 @@ function runList(data: ReportData): string {
     (run) => `<li><b>${escapeHtml(run.name)}</b> – ${escapeHtml(run.summary)}</li>`,
   )
   return `<ul class="runs">${items.join('\n')}</ul>`
+}
+
+function problemList({ problems = [] }: ReportData): string {
+  if (problems.length === 0) return ''
+  const items = problems.map((problem) => `<li>Left out: ${escapeHtml(problem)}</li>`)
+  return `<ul class="problems">${items.join('\n')}</ul>`
 }
 
 function scalarSection(data: ReportData): string {

@@ -22,6 +22,7 @@ h2 { font-size: 1.15rem; margin: 36px 0 12px; }
 p { margin: 4px 0; }
 .runs { margin: 0; padding: 0; list-style: none; color: var(--muted); }
 .runs b { color: var(--text); }
+.problems { margin: 8px 0 0; padding: 0; list-style: none; overflow-wrap: anywhere; }
 a { color: var(--accent); }
 .scroll { overflow-x: auto; background: var(--card); border: 1px solid var(--line); border-radius: 8px; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }

@@ -13,9 +13,9 @@ beforeAll(async () => {
 })
 
 /** The one line of a failed command: `losscape: CODE: message`. */
-async function failure(args: string[]): Promise<string> {
+async function failure(args: string[], expected = 1): Promise<string> {
   const { status, stdout, stderr } = await losscape([...args, '--quiet'])
-  expect(status).toBe(1)
+  expect(status).toBe(expected)
   expect(stdout).toBe('')
   expect(stderr.trimEnd().split('\n')).toHaveLength(1)
   return stderr
@@ -35,27 +35,36 @@ it.each<[string, () => string[], RegExp]>([
   ['an unknown model', () => train('--model', 'cnn:3', ...data), /ERR_ARGUMENT.*'cnn:3'.*mlp/],
   ['no model', () => train(...data), /ERR_ARGUMENT.*--model/],
   [
-    'a model too wide for the data',
-    () => train('--model', 'mlp:784-16-10', ...data),
-    /ERR_SHAPE.*4 elements and 3 classes. Use --model mlp:4-16-3/,
-  ],
-  ['too few outputs', () => train('--model', 'mlp:4-2', ...data), /ERR_SHAPE.*mlp:4-3/],
-  [
     'an unknown data set',
     () => train('--model', 'mlp:4-3', '--data', 'bolbs'),
     /ERR_ARGUMENT.*Did you mean 'blobs'/,
   ],
-  [
-    'a data folder that is not there',
-    () => train('--model', 'mlp:4-3', '--data', `mnist:${folder}/none`),
-    /ERR_IO.*none/,
-  ],
+  ['other unknown data', () => ['eval', good, '--data', 'bolbs'], /ERR_ARGUMENT.*'blobs'/],
   [
     'a batch larger than the set',
     () => train('--model', 'mlp:4-3', ...data, '--batch', '61'),
     /ERR_ARGUMENT.*batch of 61 .* 60/,
   ],
   ['an unknown loss', () => train('--model', 'mlp:4-3', ...data, '--loss', 'l7'), /ERR_ARG.*'l7'/],
+  ['a run named twice', () => ['report', good, good], /ERR_ARGUMENT.*twice/],
+  ['more eigenvalues than there are', () => ['spectrum', good, '--top', '99'], /--top 99/],
+  ['a block that is none', () => ['spectrum', good, '--params', 'x.*'], /No parameter matches 'x/],
+])('%s is wrong usage', async (_, args, message) => {
+  expect(await failure(args(), 2)).toMatch(message)
+})
+
+it.each<[string, () => string[], RegExp]>([
+  [
+    'a model too wide for the data',
+    () => train('--model', 'mlp:784-16-10', ...data),
+    /ERR_SHAPE.*4 elements and 3 classes. Use --model mlp:4-16-3/,
+  ],
+  ['too few outputs', () => train('--model', 'mlp:4-2', ...data), /ERR_SHAPE.*mlp:4-3/],
+  [
+    'a data folder that is not there',
+    () => train('--model', 'mlp:4-3', '--data', `mnist:${folder}/none`),
+    /ERR_IO.*none/,
+  ],
   [
     'an absent device',
     () => ['eval', good, '--device', 'cuda:0'],
@@ -77,7 +86,6 @@ it.each<[string, () => string[], RegExp]>([
     () => ['report', good, '--out', join(good, 'config.json')],
     /ERR_IO: Cannot write/,
   ],
-  ['a run named twice', () => ['report', good, good], /ERR_ARGUMENT.*twice/],
   [
     'a configuration that is no JSON',
     () => ['eval', damaged('no-json', (file) => writeFileSync(file('config.json'), '{'))],
@@ -130,7 +138,8 @@ it('a block that matches nothing is refused before data are read', async () => {
     const text = readFileSync(file('config.json'), 'utf8')
     writeFileSync(file('config.json'), text.replace(/"blobs\?[^"]*"/, '"mnist:/nowhere"'))
   })
-  expect(await failure(['spectrum', moved, '--params', 'conv.*'])).toMatch(/ERR_ARG.*'conv\.\*'/)
+  const args = ['spectrum', moved, '--params', 'conv.*']
+  expect(await failure(args, 2)).toMatch(/ERR_ARG.*'conv\.\*'/)
 })
 
 it('a long block gets a file name that fits', async () => {

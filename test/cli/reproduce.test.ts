@@ -8,7 +8,7 @@ const folder = temporaryFolder()
 describe('losscape reproduce', () => {
   it('names the papers it knows', async () => {
     const { status, stderr } = await losscape(['reproduce', 'nothing', '--json'])
-    expect(status).toBe(1)
+    expect(status).toBe(2)
     const { error } = JSON.parse(stderr.trim().split('\n').at(-1) as string)
     expect(error).toMatchObject({ code: 'ERR_ARGUMENT' })
     expect(error.message).toContain('known are: hessian')

@@ -47,15 +47,30 @@ describe('surface', () => {
   it('says what is wrong with a run without checkpoints, a grid, and a damaged file', async () => {
     const bare = join(folder, 'bare')
     await losscapeJson([...training, '--out', bare])
-    const refused = async (args: string[], words: string) => {
-      const { status, stderr } = await losscape(args)
-      expect(status).toBe(1)
-      expect(stderr).toContain(words)
+    const refused = async (args: string[], status: number, words: string) => {
+      const ended = await losscape(args)
+      expect(ended.status).toBe(status)
+      expect(ended.stderr).toContain(words)
     }
-    await refused(['surface', bare], '--keep-checkpoints')
-    await refused(['surface', run, '--grid', '4'], 'odd')
-    writeFileSync(join(bare, 'surface.json'), '{"n": 3}')
-    await refused(['report', bare, '--out', join(folder, 'no')], 'a loss surface')
+    await refused(['surface', bare], 1, '--keep-checkpoints')
+    await refused(['surface', run, '--grid', '4'], 2, 'odd')
+    // The page of what can be read, with a line on what cannot.
+    const out = join(folder, 'damaged')
+    const good = JSON.parse(readFileSync(join(run, 'surface.json'), 'utf8'))
+    for (const [text, words] of [
+      ['{"n": 3}', /a loss surface/],
+      [JSON.stringify({ ...good, loss: good.loss.slice(1) }), /a row of numbers for every y/],
+    ] as const) {
+      writeFileSync(join(bare, 'surface.json'), text)
+      const { status, stdout, stderr } = await losscape(['report', bare, '--out', out, '--json'])
+      expect(status).toBe(0)
+      expect(stderr).toMatch(words)
+      const { page, problems } = JSON.parse(stdout)
+      expect(problems).toEqual([expect.stringMatching(words)])
+      const html = readFileSync(page, 'utf8')
+      expect(html).toMatch(words)
+      expect(html).toContain('<figure id="bare-training')
+    }
   })
 
   it('goes when the run is replaced', async () => {

@@ -28,10 +28,14 @@ describe('train --model vit:..', () => {
     for (const [flags, message] of [
       [[...small, '--activation', 'tanh'], /vit\(\) has no option 'activation'/],
       [[...small, '--attention', 'karat:G0'], /G to be a positive integer/],
+      [[...small, '--attention', 'karat:G3X'], /item 'G3X'/],
+      [['--model', 'vit:foo3'], /item 'foo3'/],
+      [[...small, '--freeze', 'nothing.*'], /No parameter matches 'nothing\.\*'/],
+      [[...small, '--lr-factor', 'none=0.1'], /No parameter matches 'none'/],
       [['--model', 'mlp:256-10', '--attention', 'softmax'], /mlp\(\) has no option 'attention'/],
     ] as const) {
       const { status, stderr } = await losscape(['train', ...flags, '--out', out])
-      expect(status).not.toBe(0)
+      expect(status).toBe(2)
       expect(stderr).toMatch(message)
       expect(existsSync(out)).toBe(false)
     }

@@ -86,7 +86,7 @@ describe('train', () => {
 
   it('does not resume with flags that say otherwise', async () => {
     const other = await losscape(['train', '--resume', '--out', run, '--epochs', '7'])
-    expect(other.status).toBe(1)
+    expect(other.status).toBe(2)
     expect(other.stderr).toContain('--epochs 7 (the run: 6)')
   })
 
