@@ -45,7 +45,9 @@ it('exports what is documented, and nothing by accident', () => {
       ...['attentionCost', 'attentionCounts', 'histogram', 'weightHistograms', 'headHistograms'],
       ...['attentionStudent', 'attentionTransferSet'],
       ...['eliminationMeasures', 'standardNormalDivergence', 'symmetricDivergence'],
-      ...['squaredWasserstein2', 'gaussianActivity'],
+      ...['squaredWasserstein2', 'gaussianActivity', 'channelStatistics', 'spreadAffine'],
+      ...['gradientSmoothness', 'flatDirections', 'standardizedFilters'],
+      ...['standardizationRatios', 'layerRatios'],
       // programs
       ...['ops', 'trace', 'verify', 'formatProgram', 'simplify', 'evaluateReference'],
       ...['grad', 'valueAndGrad', 'jvp', 'linearize', 'vjp', 'hessianVectorProduct', 'vmap'],

@@ -14,6 +14,11 @@ export {
   type LogValues,
 } from './attention-spectrum.js'
 export {
+  type ChannelStatistics,
+  type ChannelStatisticsOptions,
+  channelStatistics,
+} from './channel-statistics.js'
+export {
   type Decomposition,
   type DecompositionGap,
   type DecompositionOptions,
@@ -31,7 +36,14 @@ export {
   standardNormalDivergence,
   symmetricDivergence,
 } from './elimination.js'
+export {
+  type FlatDirections,
+  type FlatDirectionsOptions,
+  flatDirections,
+  standardizedFilters,
+} from './flat-directions.js'
 export { type LineOptions, type LinePath, linePath } from './line.js'
+export type { GradientOptions } from './loss-gradient.js'
 export {
   countOutliers,
   OUTLIER_RULES,
@@ -54,6 +66,19 @@ export {
   type SingularValueOptions,
   singularValues,
 } from './singular-values.js'
+export {
+  gradientSmoothness,
+  type Smoothness,
+  type SmoothnessOptions,
+  type TrainingPoint,
+} from './smoothness.js'
+export { type SpreadAffineOptions, spreadAffine } from './spread-affine.js'
+export {
+  type LayerRatios,
+  layerRatios,
+  type StandardizationRatios,
+  standardizationRatios,
+} from './standardization-ratios.js'
 export {
   type LossSurface,
   lossSurface,

@@ -22,11 +22,19 @@ export function command(): Command {
     )
     .argument(
       '<name>',
-      "the paper: 'hessian' (Sagun et al. 2017) or 'karat' (learnable attention, Maity et al. 2025)",
+      "the paper: 'hessian' (Sagun et al. 2017), 'karat' (learnable attention, Maity et al. 2025) or " +
+        "'bcn' (batch-channel norm and weight standardization, Qiao et al. 2019)",
     )
-    .option('--full', 'more and larger networks: minutes a seed (hessian), hours (karat)', false)
+    .option(
+      '--full',
+      'more and larger networks: minutes a seed (hessian), hours (karat, bcn)',
+      false,
+    )
     .option('--seeds <n>', 'seeds 0 .. n-1', integer(1), 3)
-    .option('--data <spec>', 'hessian: adds real data, mnist:DIR; karat: these images, cifar10:DIR')
+    .option(
+      '--data <spec>',
+      'hessian: adds real data, mnist:DIR; karat, bcn: these images, cifar10:DIR',
+    )
     .option('--out <folder>', 'default: reproduce/NAME, with --full reproduce/NAME-full')
     .option('--device <name>', "'cpu', 'cuda:0' or 'auto'", 'auto')
     .option('--threads <n>', 'threads (default: what the machine offers)', integer(1))
@@ -39,7 +47,8 @@ Examples:
   losscape reproduce hessian --seeds 5 --out results/hessian
   losscape reproduce hessian --full --data mnist:DIR
   losscape reproduce karat
-  losscape reproduce karat --data cifar10:DIR --seeds 3`,
+  losscape reproduce karat --data cifar10:DIR --seeds 3
+  losscape reproduce bcn --data cifar10:DIR`,
     )
     .action((name: string, flags: ReproduceFlags) =>
       runSession(flags, (session) => run(name, flags, session)),

@@ -1,3 +1,4 @@
+import { bcnPaper } from './bcn/paper.js'
 import { hessianPaper } from './hessian/paper.js'
 import { karatPaper } from './karat/paper.js'
 import type { Paper } from './paper.js'
@@ -6,8 +7,10 @@ import type { Paper } from './paper.js'
 export const papers: Readonly<Record<string, Paper<never, never>>> = {
   [hessianPaper.name]: hessianPaper as unknown as Paper<never, never>,
   [karatPaper.name]: karatPaper as unknown as Paper<never, never>,
+  [bcnPaper.name]: bcnPaper as unknown as Paper<never, never>,
 }
 
+export { bcnPaper } from './bcn/paper.js'
 export { hessianPaper } from './hessian/paper.js'
 export { karatPaper } from './karat/paper.js'
 export type { Conclusion, Experiment, Paper, ReproduceRequest, Results } from './paper.js'
