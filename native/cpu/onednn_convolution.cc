@@ -2,6 +2,7 @@
 
 #include <omp.h>
 
+#include <algorithm>
 #include <oneapi/dnnl/dnnl.hpp>
 #include <string>
 
@@ -11,6 +12,8 @@ namespace losscape {
 namespace {
 
 using dnnl::memory;
+
+constexpr int64_t kCacheElements = 65'536;  // half of 512 KiB
 
 // Never destroyed: jobs may still run when the process exits.
 const dnnl::engine& CpuEngine() {
@@ -171,12 +174,26 @@ struct Copy {
   size_t at = 0;  // in scratch
 };
 
+// How many equal parts of the images keep working copies of them in the cores' second cache, from
+// which the next step reads them.
+int64_t Parts(const ConvolutionSize& size, int threads) {
+  const int64_t image = std::max(size.InputElements(), size.OutputElements()) / size.batch;
+  const int64_t most = kCacheElements * threads / image;
+  int64_t images = std::min(std::max<int64_t>(most, 1), size.batch);
+  while (size.batch % images != 0) --images;
+  // Many products of few images cost more than they save.
+  return 4 * images < std::min(most, size.batch) ? 1 : size.batch / images;
+}
+
 class Convolution final : public OneDnnConvolution {
  public:
-  // `sums`: the product itself adds onto its result.
-  Convolution(Product product, ConvolutionKind kind, const ConvolutionSize& size, bool accumulate,
-              bool sums)
-      : product_(std::move(product)) {
+  // The product takes size.batch images, `parts` times. `sums`: it adds onto its result itself.
+  Convolution(Product product, ConvolutionKind kind, const ConvolutionSize& size, int64_t parts,
+              bool accumulate, bool sums)
+      : product_(std::move(product)), parts_(parts) {
+    const bool data = kind == ConvolutionKind::kData;
+    partA_ = data ? size.OutputElements() : size.InputElements();
+    partY_ = data ? size.InputElements() : size.OutputElements();
     const Descriptors own(size, false, false);
     const memory::desc& a = kind == ConvolutionKind::kData ? own.y : own.x;
     const memory::desc& b = kind == ConvolutionKind::kWeights ? own.y : own.w;
@@ -195,15 +212,18 @@ class Convolution final : public OneDnnConvolution {
   void Run(const float* a, const float* b, float* y, void* scratch) const override {
     Guarded([&] {
       char* const memory = static_cast<char*>(scratch);
-      const dnnl::memory from = Inside(a_, a, memory), by = Inside(b_, b, memory);
-      const dnnl::memory own(y_.outside, CpuEngine(), y);
-      const dnnl::memory to = y_.needed ? At(y_.inside, memory + y_.at) : own;
+      const dnnl::memory by = Inside(b_, b, memory);
       const dnnl::memory pad = At(product_.scratchpad, memory + scratchpadAt_);
-      product_.primitive.execute(ThreadStream(), {{product_.argA, from},
-                                                  {product_.argB, by},
-                                                  {product_.argY, to},
-                                                  {DNNL_ARG_SCRATCHPAD, pad}});
-      if (y_.needed) Reorder(y_, to, own, memory);
+      for (int64_t part = 0; part < parts_; ++part) {
+        const dnnl::memory from = Inside(a_, a + part * partA_, memory);
+        const dnnl::memory own = At(y_.outside, y + part * partY_);
+        const dnnl::memory to = y_.needed ? At(y_.inside, memory + y_.at) : own;
+        product_.primitive.execute(ThreadStream(), {{product_.argA, from},
+                                                    {product_.argB, by},
+                                                    {product_.argY, to},
+                                                    {DNNL_ARG_SCRATCHPAD, pad}});
+        if (y_.needed) Reorder(y_, to, own, memory);
+      }
     });
   }
 
@@ -253,6 +273,8 @@ class Convolution final : public OneDnnConvolution {
   }
 
   Product product_;
+  int64_t parts_;
+  int64_t partA_, partY_;  // elements of a and y from part to part
   Copy a_, b_, y_;
   size_t scratchpadAt_ = 0;
   size_t bytes_ = 0, reorderBytes_ = 0;
@@ -266,15 +288,20 @@ std::unique_ptr<OneDnnConvolution> OneDnnConvolution::Make(ConvolutionKind kind,
 #if defined(__x86_64__) || defined(_M_X64)
   return Guarded([&]() -> std::unique_ptr<OneDnnConvolution> {
     const ThreadsForMaking scope(threads);
-    Product product;
-    // Backward products do not add, and a result that is brought into place does not before that.
+    // Backward products do not add.
     bool sums = accumulate && kind == ConvolutionKind::kForward;
-    if (!MakeProduct(kind, size, sums, product)) return nullptr;
-    if (sums && product.y != Descriptors(size, false, false).y) {
+    const bool copies = !size.channelsLast || (accumulate && !sums);
+    const int64_t parts = copies && kind != ConvolutionKind::kWeights ? Parts(size, threads) : 1;
+    ConvolutionSize part = size;
+    part.batch /= parts;
+    Product product;
+    if (!MakeProduct(kind, part, sums, product)) return nullptr;
+    // A result that is brought into place must be added there.
+    if (sums && product.y != Descriptors(part, false, false).y) {
       sums = false;
-      if (!MakeProduct(kind, size, sums, product)) return nullptr;
+      if (!MakeProduct(kind, part, sums, product)) return nullptr;
     }
-    return std::make_unique<Convolution>(std::move(product), kind, size, accumulate, sums);
+    return std::make_unique<Convolution>(std::move(product), kind, part, parts, accumulate, sums);
   });
 #else
   // oneDNN generates no code elsewhere.
