@@ -80,12 +80,15 @@ class Session:
 
 def load_cases():
     import attention  # noqa: F401  (registers its cases)
+    import conv  # noqa: F401
     import hvp  # noqa: F401
     import karat  # noqa: F401
     import lanczos  # noqa: F401
+    import norm  # noqa: F401
     import slq  # noqa: F401
     import train  # noqa: F401
     import vit  # noqa: F401
+    import ws  # noqa: F401
     from registry import CASES
 
     return CASES
