@@ -25,6 +25,7 @@ const RECORDED: Partial<Record<keyof TrainFlags, string>> = {
   warmup: 'training.schedule.warmup.steps',
   epochs: 'training.epochs',
   batch: 'training.batch',
+  accumulate: 'training.accumulate',
   clip: 'training.clipNorm',
   augment: 'training.augment',
   mixup: 'training.mixup',

@@ -33,7 +33,8 @@ export async function estimateTraining(
   const { model, set, test, recipe, seed } = prepared
   const { epochs, ...options } = recipe
   const full = recipe.optimizer.kind === 'gd'
-  const batch = full ? set.size : Math.min(recipe.batch ?? 128, set.size)
+  const most = (recipe.batch ?? 128) * (recipe.accumulate ?? 1)
+  const batch = full ? set.size : Math.min(most, set.size)
   const part = full ? set : subset(set, { limit: Math.min(set.size, 4 * batch) })
   const time = async (steps: number): Promise<number> => {
     const begin = performance.now()

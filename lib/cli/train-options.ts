@@ -40,6 +40,7 @@ export interface TrainFlags extends OutputOptions, ComputeOptions, RecipeFlags {
   warmup: number
   epochs: number
   batch?: number
+  accumulate?: number
   clip?: number
   keepCheckpoints?: number
   seed: number
@@ -81,6 +82,11 @@ export function withTrainOptions(command: Command): Command {
     .option('--data <spec>', 'data set, see below', 'glyphs')
     .option('--epochs <n>', 'passes over the data', integer(1), 1)
     .option('--batch <n>', 'samples per step (default: 128, or all with gd)', integer(1))
+    .option(
+      '--accumulate <n>',
+      'batches per step, their gradients averaged (default: 1)',
+      integer(1),
+    )
     .option('--seed <n>', 'of start vector, order and dropout', integer(0), 0)
     .addOption(choice('--optimizer <kind>', 'optimizer', ['sgd', 'adam', 'adamw', 'gd'], 'sgd'))
     .option('--lr <x>', 'learning rate (default: 0.1, or 0.001 for adam and adamw)', number(0))
@@ -143,6 +149,7 @@ export interface TrainRecipe {
   readonly schedule: ScheduleSpec
   readonly epochs: number
   readonly batch?: number
+  readonly accumulate?: number
   readonly clipNorm?: number
   readonly labelSmoothing?: number
   readonly augment?: AugmentOptions
@@ -162,13 +169,14 @@ export function recipe(
 }
 
 function plainRecipe(flags: TrainFlags): TrainRecipe {
-  const { epochs, batch, clip } = flags
+  const { epochs, batch, accumulate, clip } = flags
   return {
     ...(flags.loss !== undefined && { loss: flags.loss as LossSpec }),
     optimizer: optimizer(flags),
     schedule: schedule(flags),
     epochs,
     ...(batch !== undefined && { batch }),
+    ...(accumulate !== undefined && { accumulate }),
     ...(clip !== undefined && { clipNorm: clip }),
     precision: flags.dtype ?? 'f32',
   }

@@ -251,7 +251,7 @@ export async function trainPrepared(
   if (checkpoint) session.note(`Resuming ${out} at step ${checkpoint.step}.`)
 
   const bar = session.progress('train')
-  const batch = Math.min(recipe.batch ?? 128, set.size)
+  const batch = Math.min((recipe.batch ?? 128) * (recipe.accumulate ?? 1), set.size)
   if (keep && !checkpoint) {
     const stored = (vector: FloatVector): FloatVector =>
       recipe.precision === 'f64' ? vector : Float32Array.from(vector)

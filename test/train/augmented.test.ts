@@ -53,6 +53,21 @@ afterEach(() => {
 })
 
 describe('training on augmented batches', () => {
+  it('cuts a step into batches, incomplete ones included', async () => {
+    const plain = mlp({ input: SHAPE, hidden: [12], classes: 4 })
+    const options = { ...OPTIONS, precision: 'f64', epochs: 2 } as const
+    // 50 samples: the last step has 2 of 16, a batch and nothing for the other three.
+    const whole = await train(held.device, plain, set, options)
+    const cut = await train(held.device, plain, set, { ...options, batch: 4, accumulate: 4 })
+    expect(cut.steps).toBe(whole.steps)
+    const error = cut.params.map((x, i) => Math.abs(x - whole.params[i]))
+    expect(Math.max(...error)).toBeLessThan(1e-11)
+    const again = await train(held.device, plain, set, {
+      ...{ ...options, batch: 4, accumulate: 4, workers: 2 },
+    })
+    expect(again.params).toEqual(cut.params)
+  })
+
   it('gives the same with one and with two workers', async () => {
     const [one, two] = [
       await train(held.device, model, set, { ...OPTIONS, test: set }),
