@@ -28,7 +28,8 @@ export interface LayerRatios extends StandardizationRatios {
  *     ‖dW‖² = r² ( ‖P‖² - I mean(P)² - ⟨P, U⟩² / ‖U‖² )
  *
  * per filter: two terms that are never negative, by which the Lipschitz constant of the loss shrinks
- * beside optimising Ŵ itself. This gives both as shares of ‖P‖², summed over a bank of filters.
+ * beside optimising Ŵ itself. This gives both as shares of ‖P‖², summed over a bank of filters; NaN
+ * where the gradient is zero.
  *
  * Source: Qiao et al., arXiv 1903.10520, section on the Lipschitz constants.
  *
