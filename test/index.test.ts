@@ -56,6 +56,10 @@ it('exports what is documented, and nothing by accident', () => {
     ].sort(),
   )
   expect(Object.keys(losscape.models).sort()).toEqual(
-    ['define', 'parse', 'parseAttention', 'mlp', 'vit', 'convit', 'swin'].sort(),
+    [
+      ...['define', 'parse', 'parseAttention', 'mlp', 'vit', 'convit', 'swin'],
+      ...['resnet', 'resnext', 'cifarResnet', 'resnet20', 'vgg', 'lenet', 'segmentation'],
+      ...['fold', 'standardizedWeights', 'adaptiveStandardization'],
+    ].sort(),
   )
 })

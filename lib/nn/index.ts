@@ -12,9 +12,11 @@ export type {
 export { parseAttention } from './attention/parse.js'
 export { type ConvitOptions, convit } from './convit.js'
 export {
+  adaptiveStandardization,
   type CifarResnetOptions,
   type ConvnetOptions,
   cifarResnet,
+  type FilterAffine,
   type Folded,
   type FoldOptions,
   fold,
@@ -32,6 +34,7 @@ export {
   type StandardizationOption,
   type StandardizationSettings,
   segmentation,
+  standardizedWeights,
   type VggOptions,
   vgg,
 } from './convnet/index.js'

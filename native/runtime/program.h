@@ -49,23 +49,23 @@
 //   simplex_project      x [.., C] -> y [.., C]   nearest point of {y >= 0, sum y = 1}
 //   simplex_project_jvp  y [.., C], dx [R, .., C] -> [R, .., C]
 //                 1_A (dx - mean_A dx) with A = {y > 0}; symmetric. NaN or +inf in a row: NaN.
-//   max_pool          x [N, H, W, C] or [N, C, H, W] -> y, i32 index (h W + w of the chosen
-//   element) max_pool_take     t like x (N a multiple), index -> like y max_pool_scatter  g like y
-//   (N a multiple), index -> like x
+//   max_pool          x [N, H, W, C] or [N, C, H, W] -> y, i32 index
+//   max_pool_take     t like x (N a multiple), index -> like y
+//   max_pool_scatter  g like y (N a multiple), index -> like x
 //                 strings layout (nhwc nchw); numbers rows, columns: begin and end of every window
-//                 per axis, step: distance of its elements. The first of equals; the last NaN wins.
-//   resample      x -> y         y[o, p] = sum_h sum_w R[o, h] C[p, w] x[h, w]; layout, rows,
-//   columns
-//                 as above; numbers rowWeights, columnWeights: those of all windows, in order
+//                 per axis, step: distance of its elements. index: h W + w of the chosen element,
+//                 the first of equals; the last NaN wins.
+//   resample      x -> y         y[o, p] = sum_h sum_w R[o, h] C[p, w] x[h, w]
+//                 layout, rows, columns as above; numbers rowWeights, columnWeights: those of all
+//                 windows, in order
 //   weight_standardize         w_1 .. w_k [O, ..] -> factor r U, each
-//   weight_standardize_jvp     w.., v.. [R, O, ..] -> J v [R, O, ..], each
-//   weight_standardize_vjp_jvp w.., p.. [O, ..], u.. [R, O, ..] [, v.. [R, O, ..]] -> D(J p)[u] + J
-//   v
-//                 per row of I >= 2 weights: U = w - mean w (numbers center 1; else w), r = 1 /
-//                 sigma (numbers scale 1; else 1), strings form: in sqrt(q + epsilon), out sqrt(q)
-//                 + epsilon, max sqrt(max(sum U^2, epsilon)); q = sum U^2 / (I - delta). numbers
-//                 factors (one per bank), epsilon, delta, center, scale, straight (0/1: v is
-//                 there). Equal weights: U = 0; r = 0 where sigma is 0.
+//   weight_standardize_jvp     w.., v.. [R, O, ..] -> J v, each
+//   weight_standardize_vjp_jvp w.., p.. [O, ..], u.. [R, O, ..] [, v.. like u] -> D(J p)[u] + J v
+//                 per row of I >= 2 weights: U = w - mean w (numbers center 1; else w) and
+//                 r = 1 / sigma (numbers scale 1; else 1). strings form: in sqrt(q + epsilon),
+//                 out sqrt(q) + epsilon, max sqrt(max(sum U^2, epsilon)); q: sum U^2 / (I - delta).
+//                 numbers factors (one per bank), epsilon, delta, center, scale, straight (0/1: v
+//                 is there). Equal weights: U = 0; r = 0 where sigma is 0.
 //   random        i32 key [4] -> T   strings kind (uniform normal rademacher), numbers stream.
 //                 Philox key (key[0], key[1]), counter (block low, block high, stream, key[2]);
 //                 element i is word i % 4 of block i / 4 (rademacher: bit i % 32 of word i / 32).

@@ -14,3 +14,8 @@ export {
 export { type SegmentationOptions, segmentation } from './segmentation.js'
 export type { StandardizationOption, StandardizationSettings } from './standardize.js'
 export { type VggOptions, vgg } from './vgg.js'
+export {
+  adaptiveStandardization,
+  type FilterAffine,
+  standardizedWeights,
+} from './weight-standardization.js'
