@@ -1,5 +1,9 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { attentionCost, attentionCounts } from '../../lib/analysis/attention-cost.js'
+import {
+  type AttentionCostOptions,
+  attentionCost,
+  attentionCounts,
+} from '../../lib/analysis/attention-cost.js'
 import { attentionMaps, topMass } from '../../lib/analysis/attention-maps.js'
 import { attentionMatrices } from '../../lib/analysis/attention-matrices.js'
 import { attentionSpectrum } from '../../lib/analysis/attention-spectrum.js'
@@ -221,16 +225,52 @@ describe('attentionCost()', () => {
     expect(attentionCounts(small('karat:phi-w,r4')).activationOperations).toBeNaN()
   })
 
-  it('measures memory and throughput', async () => {
-    const cost = await attentionCost(device, small('karat:G2B,r4'), set, { batch: 4, repeats: 1 })
-    expect(cost.batch).toBe(4)
-    expect(cost.trainingBytes).toBeGreaterThan(cost.forwardBytes)
-    // Which is faster a busy machine does not tell.
-    expect(cost.forwardImagesPerSecond).toBeGreaterThan(0)
-    expect(cost.trainingImagesPerSecond).toBeGreaterThan(0)
-    const untimed = await attentionCost(device, small('softmax'), set, { repeats: 0 })
-    expect(untimed.batch).toBe(6)
-    expect(untimed.forwardImagesPerSecond).toBeNaN()
+  it('measures memory, in proportion to images and bytes of a number', async () => {
+    const model = small('karat:G2B,r4')
+    const cost = (options: AttentionCostOptions) =>
+      attentionCost(device, model, set, { repeats: 0, ...options })
+    const [three, six, wide] = [
+      await cost({ batch: 3 }),
+      await cost({}),
+      await cost({ batch: 3, precision: 'f64' }),
+    ]
+    expect([three.batch, six.batch]).toEqual([3, 6])
+    expect(three.parameters).toBe(model.size)
+    // Beside what the kernels keep for themselves, three images more take as much as numbers of
+    // twice the width: q, k, v and o of a block at least, and up to 30 tensors a block for gradients.
+    const { width, depth } = model.config as { width: number; depth: number }
+    const tensor = 3 * 17 * width * 4
+    for (const [name, least, most] of [
+      ['forwardBytes', 3, 10],
+      ['trainingBytes', 6 * depth, 30 * depth],
+    ] as const) {
+      const more = six[name] - three[name]
+      expect(more).toBeGreaterThan(least * tensor)
+      expect(more).toBeLessThan(most * tensor)
+      expect((wide[name] - three[name]) / more).toBeGreaterThan(0.7)
+      expect((wide[name] - three[name]) / more).toBeLessThan(1.4)
+    }
+    expect([six.forwardImagesPerSecond, six.trainingImagesPerSecond]).toEqual([NaN, NaN])
+  })
+
+  it('measures throughput in images a second', async () => {
+    const repeats = 5
+    const begin = performance.now()
+    const cost = await attentionCost(device, small('softmax'), set, { batch: 4, repeats })
+    const seconds = (performance.now() - begin) / 1000
+    for (const rate of [cost.forwardImagesPerSecond, cost.trainingImagesPerSecond]) {
+      // Half of the runs took the median or more, all within the call; and no pass over four
+      // images takes less than four microseconds.
+      expect(rate).toBeGreaterThan((4 * Math.ceil(repeats / 2)) / seconds)
+      expect(rate).toBeLessThan(1e6)
+    }
+  })
+
+  it('refuses a batch of 0 by that name', async () => {
+    await expect(attentionCost(device, small('softmax'), set, { batch: 0 })).rejects.toMatchObject({
+      code: 'ERR_ARGUMENT',
+      message: expect.stringMatching(/batch to be a positive integer, got 0/),
+    })
   })
 })
 
