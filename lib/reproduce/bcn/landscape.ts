@@ -38,7 +38,7 @@ export async function landscapeOf(
   const standardized = (model.config as { ws?: unknown }).ws !== false
   try {
     onProgress(0.83, 'eigenvalues')
-    const top = await lanczos(operator, { k: eigenvalues, tol: 1e-3, seed, signal })
+    const top = await lanczos(operator, { k: eigenvalues, tol: 1e-2, seed, signal })
     onProgress(0.9, 'density')
     const { nodes, weights } = await slq(operator, { ...quadrature, seed, signal })
     onProgress(0.97, 'flat directions')

@@ -73,7 +73,7 @@ export function rateOf(regime: Regime, settings: BcnSettings): number {
 export async function trainNetwork(
   { device, settings, seed, signal, onProgress }: Context,
   model: Model,
-  { set, test }: Sets,
+  { set }: Sets,
   regime: Regime,
   report: { readonly from: number; readonly to: number },
 ): Promise<{ run: TrainResult; moments: Moment[] }> {
@@ -86,7 +86,7 @@ export async function trainNetwork(
     optimizer: { kind: 'sgd', lr: rateOf(regime, settings), momentum, weightDecay },
     schedule: { kind: 'cosine', warmup: { steps: Math.round(warmup * total) } },
     // Equal batches: a smaller last one would be another learning rate per image.
-    ...{ epochs, batch, seed, test, signal, dropLast: true },
+    ...{ epochs, batch, seed, signal, dropLast: true },
     checkpointEvery: Math.max(1, Math.floor(total / count)),
     onCheckpoint({ step, params, state }) {
       if (moments.length < count - 1)

@@ -128,7 +128,6 @@ const batchText = (regime: Regime, { training }: BcnSettings): string =>
 function training(found: Found, settings: BcnSettings): ReportSection {
   const { data, network, training } = settings
   const [kind] = data.spec.split(':')
-  const lastRow = ({ rows }: VariantResult['large']) => rows[rows.length - 1]
   return {
     title: 'Micro-batches',
     text: [
@@ -146,7 +145,7 @@ function training(found: Found, settings: BcnSettings): ReportSection {
           const at = batchText(regime, settings)
           return [
             [`Test accuracy (%), ${at}`, (r) => 100 * r[regime].accuracy],
-            [`Training loss, ${at}`, (r) => lastRow(r[regime])?.trainLoss ?? Number.NaN],
+            [`Training loss, ${at}`, (r) => r[regime].trainLoss ?? Number.NaN],
           ]
         }),
         ['Parameters', (r) => r.parameters],
@@ -160,7 +159,9 @@ function training(found: Found, settings: BcnSettings): ReportSection {
         caption: 'Share of test images that are classified rightly.',
         x: { title: 'Epoch' },
         y: { title: 'Accuracy', format: '.0%' },
-        series: lines(found, (r) => r[regime].rows.map((row) => [row.epoch, row.testAccuracy])),
+        series: lines(found, (r) =>
+          r[regime].tests.map(({ share, accuracy }) => [share * training.epochs, accuracy]),
+        ),
       }),
     ),
   }

@@ -53,10 +53,10 @@ export interface BcnSettings {
 export function bcnSettings({ full, data }: ReproduceRequest): BcnSettings {
   return {
     stack: { depth: 20, channels: 64, groups: 4, images: 128, pixels: 16 },
-    data: { spec: data ?? 'glyphs', samples: full ? 10_000 : 2000, test: full ? 2000 : 1000 },
+    data: { spec: data ?? 'glyphs', samples: 10_000, test: full ? 2000 : 1000 },
     network: full ? { depth: 20, width: 1, groups: 4 } : { depth: 20, width: 0.5, groups: 4 },
     training: {
-      epochs: full ? 10 : 4,
+      epochs: full ? 10 : 1,
       batch: 64,
       micro: 1,
       learningRate: 0.1,

@@ -2,6 +2,7 @@ import { channelStatistics } from '../../analysis/channel-statistics.js'
 import { eliminationMeasures } from '../../analysis/elimination.js'
 import { gradientSmoothness } from '../../analysis/smoothness.js'
 import type { Model } from '../../nn/model.js'
+import { evaluate } from '../../train/evaluate.js'
 import type { TrainResult } from '../../train/train.js'
 import type { Experiment } from '../paper.js'
 import { type Landscape, landscapeOf } from './landscape.js'
@@ -20,12 +21,12 @@ import {
 } from './network.js'
 import { type BcnSettings, trainingPart, VARIANTS, type VariantName } from './settings.js'
 
-/** Losses and accuracies after an epoch; null where they are not finite. */
-export interface EpochRow {
-  readonly epoch: number
-  readonly trainLoss: number | null
-  readonly testLoss: number | null
-  readonly testAccuracy: number
+/** The network at a moment of the training; null where a loss is not finite. */
+export interface TestRow {
+  /** Share of the training that is done. */
+  readonly share: number
+  readonly loss: number | null
+  readonly accuracy: number
 }
 
 /** Channels at a moment of the training, means over the norms that a ReLU follows directly. */
@@ -44,7 +45,9 @@ export interface ChannelRow {
 export interface RunResult {
   readonly completed: boolean
   readonly accuracy: number
-  readonly rows: readonly EpochRow[]
+  /** Mean over the batches of the last epoch. */
+  readonly trainLoss: number | null
+  readonly tests: readonly TestRow[]
   readonly channels: readonly ChannelRow[]
 }
 
@@ -105,18 +108,19 @@ async function runResult(
   { run, moments }: { run: TrainResult; moments: readonly Moment[] },
   sets: Sets,
 ): Promise<RunResult> {
-  const tests = run.metrics.filter(({ split }) => split === 'test')
-  const trains = run.metrics.filter(({ split }) => split === 'train')
-  const rows = tests.map((row, i) => ({
-    epoch: row.epoch,
-    trainLoss: orNull(trains[i]?.loss),
-    testLoss: orNull(row.loss),
-    testAccuracy: row.accuracy ?? 0,
-  }))
+  const tests: TestRow[] = []
+  for (const { share, params, state } of moments) {
+    const { loss, accuracy } = await evaluate(context.device, model, params, sets.test, {
+      state,
+      signal: context.signal,
+    })
+    tests.push({ share: short(share), loss: orNull(loss), accuracy: accuracy ?? 0 })
+  }
   return {
     completed: run.status === 'completed',
-    accuracy: rows.at(-1)?.testAccuracy ?? 0,
-    rows,
+    accuracy: tests.at(-1)?.accuracy ?? 0,
+    trainLoss: orNull(run.metrics.findLast(({ split }) => split === 'train')?.loss),
+    tests,
     channels: await channelRows(context, model, moments, sets),
   }
 }
