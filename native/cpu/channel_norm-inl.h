@@ -50,7 +50,7 @@ HWY_INLINE hn::Vec<D> NormCentred(D d, const T* x, hn::Vec<D> reference, size_t 
   return hn::IfThenElseZero(hn::FirstN(d, n), e);
 }
 
-template <typename T, NormForm kForm>
+template <typename T, NormForm kForm, bool kResidual>
 struct NormSum {
   using D = NormTag<T>;
   using V = hn::Vec<D>;
@@ -77,7 +77,7 @@ struct NormSum {
       sum[1] = hn::MulAdd(xDot, e, sum[1]);
     } else {
       V before = hn::MulAdd(slope, e, value);
-      if (s.residual) before = hn::Add(before, NormLoad<kFull>(d, s.residual + at, n));
+      if constexpr (kResidual) before = hn::Add(before, NormLoad<kFull>(d, s.residual + at, n));
       const auto on = hn::Gt(before, hn::Zero(d));
       const V g = hn::IfThenElseZero(on, NormLoad<kFull>(d, s.dy + at, n));
       sum[0] = hn::Add(sum[0], g);
@@ -91,12 +91,12 @@ struct NormSum {
         sum[4] = hn::Add(sum[4], moving);
         sum[5] = hn::MulAdd(moving, e, hn::MulAdd(g, xDot, sum[5]));
       }
-      if (s.masked) NormStore<kFull>(d, moving, s.masked + at, n);
+      if constexpr (kResidual) NormStore<kFull>(d, moving, s.masked + at, n);
     }
   }
 };
 
-template <typename T, NormForm kForm>
+template <typename T, NormForm kForm, bool kResidual>
 struct NormApply {
   using D = NormTag<T>;
   using V = hn::Vec<D>;
@@ -118,7 +118,7 @@ struct NormApply {
     const D d;
     const V e = NormCentred<kFull>(d, s.x + at, reference, n);
     V before = hn::MulAdd(slope, e, value);
-    if (s.residual) before = hn::Add(before, NormLoad<kFull>(d, s.residual + at, n));
+    if constexpr (kResidual) before = hn::Add(before, NormLoad<kFull>(d, s.residual + at, n));
     if constexpr (kForm == NormForm::kForward) {
       const V floor = hn::Set(d, s.floor);
       const V y = hn::IfThenElse(hn::Lt(before, floor), floor, before);
@@ -133,7 +133,7 @@ struct NormApply {
         out = hn::MulAdd(c1, g, shifted);
       } else if constexpr (kForm == NormForm::kJvp) {
         out = hn::MulAdd(c1, NormLoad<kFull>(d, s.xDot + at, n), shifted);
-        if (s.residualDot) out = hn::Add(out, NormLoad<kFull>(d, s.residualDot + at, n));
+        if constexpr (kResidual) out = hn::Add(out, NormLoad<kFull>(d, s.residualDot + at, n));
         out = hn::IfThenElseZero(on, out);
       } else {
         const V g = hn::IfThenElseZero(on, NormLoad<kFull>(d, s.dy + at, n));
@@ -147,10 +147,10 @@ struct NormApply {
 };
 
 // Coefficients are loaded once for every four rows.
-template <typename T, NormForm kForm, int kSteps, bool kFull>
+template <typename T, NormForm kForm, bool kResidual, int kSteps, bool kFull>
 HWY_INLINE void NormSumColumn(const NormStreams<T>& s, int64_t at, int64_t channels,
                               const T* coefficients, size_t n, T* line) {
-  using Body = NormSum<T, kForm>;
+  using Body = NormSum<T, kForm, kResidual>;
   const typename Body::D d;
   const int64_t stride = NormLineStride(channels);
   const Body body([&](int i)
@@ -161,21 +161,23 @@ HWY_INLINE void NormSumColumn(const NormStreams<T>& s, int64_t at, int64_t chann
   for (int k = 0; k < Body::kCount; ++k) hn::StoreU(sum[k], d, line + k * stride);
 }
 
-template <typename T, NormForm kForm, int kSteps>
+template <typename T, NormForm kForm, bool kResidual, int kSteps>
 HWY_INLINE void NormSumStrip(const NormStreams<T>& s, int64_t at, int64_t channels,
                              const T* coefficients, T* line) {
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(NormTag<T>()));
   int64_t c = 0;
   for (; c + lanes <= channels; c += lanes) {
-    NormSumColumn<T, kForm, kSteps, true>(s, at + c, channels, coefficients + c, 0, line + c);
+    NormSumColumn<T, kForm, kResidual, kSteps, true>(s, at + c, channels, coefficients + c, 0,
+                                                     line + c);
   }
   if (c < channels) {
     const size_t left = static_cast<size_t>(channels - c);
-    NormSumColumn<T, kForm, kSteps, false>(s, at + c, channels, coefficients + c, left, line + c);
+    NormSumColumn<T, kForm, kResidual, kSteps, false>(s, at + c, channels, coefficients + c, left,
+                                                      line + c);
   }
 }
 
-template <typename T, NormForm kForm>
+template <typename T, NormForm kForm, bool kResidual>
 void NormSumRows(const NormStreams<T>& streams, int64_t rows, int64_t channels,
                  const T* coefficients, double* sums, T* line) {
   const NormStreams<T> s = streams;
@@ -188,10 +190,10 @@ void NormSumRows(const NormStreams<T>& streams, int64_t rows, int64_t channels,
     std::fill_n(line, kCount * stride, T{0});
     int64_t r = begin;
     for (; r + 4 <= end; r += 4) {
-      NormSumStrip<T, kForm, 4>(s, r * channels, channels, coefficients, line);
+      NormSumStrip<T, kForm, kResidual, 4>(s, r * channels, channels, coefficients, line);
     }
     for (; r < end; ++r) {
-      NormSumStrip<T, kForm, 1>(s, r * channels, channels, coefficients, line);
+      NormSumStrip<T, kForm, kResidual, 1>(s, r * channels, channels, coefficients, line);
     }
     for (int k = 0; k < kCount; ++k) {
       const T* from = line + k * stride;
@@ -205,10 +207,10 @@ void NormSumRows(const NormStreams<T>& streams, int64_t rows, int64_t channels,
   }
 }
 
-template <typename T, NormForm kForm>
+template <typename T, NormForm kForm, bool kResidual>
 void NormSumChannels(const NormStreams<T>& streams, int64_t first, int64_t last, int64_t channels,
                      int64_t spatial, const T* coefficients, double* sums) {
-  using Body = NormSum<T, kForm>;
+  using Body = NormSum<T, kForm, kResidual>;
   using V = typename Body::V;
   const NormStreams<T> s = streams;
   const typename Body::D d;
@@ -236,45 +238,47 @@ void NormSumChannels(const NormStreams<T>& streams, int64_t first, int64_t last,
   }
 }
 
-template <typename T, NormForm kForm, int kSteps, bool kFull>
+template <typename T, NormForm kForm, bool kResidual, int kSteps, bool kFull>
 HWY_INLINE void NormApplyColumn(const NormStreams<T>& s, int64_t at, int64_t channels,
                                 const T* coefficients, size_t n) {
-  using Body = NormApply<T, kForm>;
+  using Body = NormApply<T, kForm, kResidual>;
   const typename Body::D d;
   const Body body([&](int i)
                       HWY_ATTR { return NormLoad<kFull>(d, coefficients + i * channels, n); });
   for (int j = 0; j < kSteps; ++j) body.template Step<kFull>(s, at + j * channels, n);
 }
 
-template <typename T, NormForm kForm, int kSteps>
+template <typename T, NormForm kForm, bool kResidual, int kSteps>
 HWY_INLINE void NormApplyStrip(const NormStreams<T>& s, int64_t at, int64_t channels,
                                const T* coefficients) {
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(NormTag<T>()));
   int64_t c = 0;
   for (; c + lanes <= channels; c += lanes) {
-    NormApplyColumn<T, kForm, kSteps, true>(s, at + c, channels, coefficients + c, 0);
+    NormApplyColumn<T, kForm, kResidual, kSteps, true>(s, at + c, channels, coefficients + c, 0);
   }
   if (c < channels) {
     const size_t left = static_cast<size_t>(channels - c);
-    NormApplyColumn<T, kForm, kSteps, false>(s, at + c, channels, coefficients + c, left);
+    NormApplyColumn<T, kForm, kResidual, kSteps, false>(s, at + c, channels, coefficients + c,
+                                                        left);
   }
 }
 
-template <typename T, NormForm kForm>
+template <typename T, NormForm kForm, bool kResidual>
 void NormApplyRows(const NormStreams<T>& streams, int64_t rows, int64_t channels,
                    const T* coefficients) {
   const NormStreams<T> s = streams;
   int64_t r = 0;
   for (; r + 4 <= rows; r += 4) {
-    NormApplyStrip<T, kForm, 4>(s, r * channels, channels, coefficients);
+    NormApplyStrip<T, kForm, kResidual, 4>(s, r * channels, channels, coefficients);
   }
-  for (; r < rows; ++r) NormApplyStrip<T, kForm, 1>(s, r * channels, channels, coefficients);
+  for (; r < rows; ++r)
+    NormApplyStrip<T, kForm, kResidual, 1>(s, r * channels, channels, coefficients);
 }
 
-template <typename T, NormForm kForm>
+template <typename T, NormForm kForm, bool kResidual>
 void NormApplyChannels(const NormStreams<T>& streams, int64_t first, int64_t last, int64_t channels,
                        int64_t spatial, const T* coefficients) {
-  using Body = NormApply<T, kForm>;
+  using Body = NormApply<T, kForm, kResidual>;
   const NormStreams<T> s = streams;
   const typename Body::D d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
@@ -287,64 +291,66 @@ void NormApplyChannels(const NormStreams<T>& streams, int64_t first, int64_t las
   }
 }
 
-template <typename T>
-void NormSumRowsOf(NormForm form, const NormStreams<T>& s, int64_t rows, int64_t channels,
-                   const T* coefficients, double* sums, T* line) {
+// f(form, whether there is a residual), both as types.
+template <NormForm kForm, bool kResidual>
+struct NormChoice {
+  static constexpr NormForm kOf = kForm;
+  static constexpr bool kWith = kResidual;
+};
+template <class F>
+HWY_INLINE void NormDispatch(NormForm form, bool residual, F f) {
   switch (form) {
     case NormForm::kForward:
-      return NormSumRows<T, NormForm::kForward>(s, rows, channels, coefficients, sums, line);
+      return residual ? f(NormChoice<NormForm::kForward, true>())
+                      : f(NormChoice<NormForm::kForward, false>());
     case NormForm::kVjp:
-      return NormSumRows<T, NormForm::kVjp>(s, rows, channels, coefficients, sums, line);
+      return residual ? f(NormChoice<NormForm::kVjp, true>())
+                      : f(NormChoice<NormForm::kVjp, false>());
     case NormForm::kJvp:
-      return NormSumRows<T, NormForm::kJvp>(s, rows, channels, coefficients, sums, line);
+      return residual ? f(NormChoice<NormForm::kJvp, true>())
+                      : f(NormChoice<NormForm::kJvp, false>());
     case NormForm::kVjpJvp:
-      return NormSumRows<T, NormForm::kVjpJvp>(s, rows, channels, coefficients, sums, line);
+      return residual ? f(NormChoice<NormForm::kVjpJvp, true>())
+                      : f(NormChoice<NormForm::kVjpJvp, false>());
   }
 }
 
+// Sums look at the residual for the ReLU of cotangents only.
+inline bool NormSumsResidual(NormForm form, bool residual) {
+  return residual && (form == NormForm::kVjp || form == NormForm::kVjpJvp);
+}
+
+template <typename T>
+void NormSumRowsOf(NormForm form, const NormStreams<T>& s, int64_t rows, int64_t channels,
+                   const T* k, double* sums, T* line) {
+  NormDispatch(form, NormSumsResidual(form, s.residual), [&](auto choice) {
+    using C = decltype(choice);
+    NormSumRows<T, C::kOf, C::kWith>(s, rows, channels, k, sums, line);
+  });
+}
 template <typename T>
 void NormSumChannelsOf(NormForm form, const NormStreams<T>& s, int64_t first, int64_t last,
                        int64_t channels, int64_t spatial, const T* k, double* sums) {
-  switch (form) {
-    case NormForm::kForward:
-      return NormSumChannels<T, NormForm::kForward>(s, first, last, channels, spatial, k, sums);
-    case NormForm::kVjp:
-      return NormSumChannels<T, NormForm::kVjp>(s, first, last, channels, spatial, k, sums);
-    case NormForm::kJvp:
-      return NormSumChannels<T, NormForm::kJvp>(s, first, last, channels, spatial, k, sums);
-    case NormForm::kVjpJvp:
-      return NormSumChannels<T, NormForm::kVjpJvp>(s, first, last, channels, spatial, k, sums);
-  }
+  NormDispatch(form, NormSumsResidual(form, s.residual), [&](auto choice) {
+    using C = decltype(choice);
+    NormSumChannels<T, C::kOf, C::kWith>(s, first, last, channels, spatial, k, sums);
+  });
 }
-
 template <typename T>
 void NormApplyRowsOf(NormForm form, const NormStreams<T>& s, int64_t rows, int64_t channels,
                      const T* k) {
-  switch (form) {
-    case NormForm::kForward:
-      return NormApplyRows<T, NormForm::kForward>(s, rows, channels, k);
-    case NormForm::kVjp:
-      return NormApplyRows<T, NormForm::kVjp>(s, rows, channels, k);
-    case NormForm::kJvp:
-      return NormApplyRows<T, NormForm::kJvp>(s, rows, channels, k);
-    case NormForm::kVjpJvp:
-      return NormApplyRows<T, NormForm::kVjpJvp>(s, rows, channels, k);
-  }
+  NormDispatch(form, s.residual, [&](auto choice) {
+    using C = decltype(choice);
+    NormApplyRows<T, C::kOf, C::kWith>(s, rows, channels, k);
+  });
 }
-
 template <typename T>
 void NormApplyChannelsOf(NormForm form, const NormStreams<T>& s, int64_t first, int64_t last,
                          int64_t channels, int64_t spatial, const T* k) {
-  switch (form) {
-    case NormForm::kForward:
-      return NormApplyChannels<T, NormForm::kForward>(s, first, last, channels, spatial, k);
-    case NormForm::kVjp:
-      return NormApplyChannels<T, NormForm::kVjp>(s, first, last, channels, spatial, k);
-    case NormForm::kJvp:
-      return NormApplyChannels<T, NormForm::kJvp>(s, first, last, channels, spatial, k);
-    case NormForm::kVjpJvp:
-      return NormApplyChannels<T, NormForm::kVjpJvp>(s, first, last, channels, spatial, k);
-  }
+  NormDispatch(form, s.residual, [&](auto choice) {
+    using C = decltype(choice);
+    NormApplyChannels<T, C::kOf, C::kWith>(s, first, last, channels, spatial, k);
+  });
 }
 
 template <typename T>
