@@ -81,7 +81,14 @@ template <typename T>
 void GatherConvolution<T>::Run(const T* a, const T* b, T* y, bool accumulate, void* scratch,
                                int threads) const {
   char* const memory = static_cast<char*>(scratch);
-  if (kind_ == ConvolutionKind::kWeights) {
+  T* const filters = static_cast<T*>(scratch);
+  if (depth_ == 1 && width_ == 1) {
+    if (kind_ == ConvolutionKind::kWeights) {
+      DepthwiseToWeights(a, b, y, accumulate, filters, threads);
+    } else {
+      DepthwiseToResults(a, b, y, accumulate, filters, threads);
+    }
+  } else if (kind_ == ConvolutionKind::kWeights) {
     ToWeights(a, b, y, accumulate, memory, threads);
   } else {
     ToResults(a, b, y, accumulate, memory, threads);
@@ -136,6 +143,75 @@ void GatherConvolution<T>::GatherRows(const Images& images, int64_t points, cons
         from + r / points * images.image + r % points * images.point + channel * images.channel;
     for (int64_t c = 0; c < channels; ++c) *to++ = at[c * images.channel];
   }
+}
+
+template <typename T>
+const T* GatherConvolution<T>::Seen(const T* from, int64_t row, int64_t tap) const {
+  const auto& kernel = size_.kernel;
+  const int64_t points = ConvolutionSize::Volume(toSize_);
+  int64_t coordinates[ConvolutionSize::kAxes], point = row % points;
+  for (int axis = ConvolutionSize::kAxes; axis-- > 0;) {
+    coordinates[axis] = map_[axis][point % toSize_[axis] * kernel[axis] + tap % kernel[axis]];
+    point /= toSize_[axis];
+    tap /= kernel[axis];
+  }
+  const auto [p0, p1, p2] = coordinates;
+  if (p0 < 0 || p1 < 0 || p2 < 0) return nullptr;
+  return from + row / points * from_.image +
+         ((p0 * fromSize_[1] + p1) * fromSize_[2] + p2) * from_.point;
+}
+
+template <typename T>
+void GatherConvolution<T>::DepthwiseToResults(const T* a, const T* w, T* y, bool accumulate,
+                                              T* packed, int threads) const {
+  const int64_t channels = size_.groups;
+  const int64_t points = ConvolutionSize::Volume(toSize_);
+  for (int64_t t = 0; t < taps_; ++t) {
+    for (int64_t c = 0; c < channels; ++c) packed[t * channels + c] = w[c * taps_ + t];
+  }
+  const int64_t grain = std::max<int64_t>(1, kChunkElements / (taps_ * channels));
+  ParallelFor(threads, rows_, grain, [&](int64_t begin, int64_t end, int) {
+    for (int64_t row = begin; row < end; ++row) {
+      T* const to = y + row / points * to_.image + row % points * to_.point;
+      if (!accumulate) {
+        for (int64_t c = 0; c < channels; ++c) to[c * to_.channel] = T{0};
+      }
+      for (int64_t t = 0; t < taps_; ++t) {
+        const T* const from = Seen(a, row, t);
+        if (!from) continue;
+        const T* const by = packed + t * channels;
+        for (int64_t c = 0; c < channels; ++c) {
+          to[c * to_.channel] += from[c * from_.channel] * by[c];
+        }
+      }
+    }
+  });
+}
+
+template <typename T>
+void GatherConvolution<T>::DepthwiseToWeights(const T* x, const T* dy, T* w, bool accumulate,
+                                              T* sums, int threads) const {
+  const int64_t channels = size_.groups;
+  const int64_t points = ConvolutionSize::Volume(toSize_);
+  // Threads share the channels: an element's sum runs over the rows in order.
+  ParallelFor(threads, channels, 8, [&](int64_t begin, int64_t end, int) {
+    for (int64_t t = 0; t < taps_; ++t) {
+      T* const own = sums + t * channels;
+      std::fill(own + begin, own + end, T{0});
+      for (int64_t row = 0; row < rows_; ++row) {
+        const T* const from = Seen(x, row, t);
+        if (!from) continue;
+        const T* const by = dy + row / points * to_.image + row % points * to_.point;
+        for (int64_t c = begin; c < end; ++c) {
+          own[c] += from[c * from_.channel] * by[c * to_.channel];
+        }
+      }
+      for (int64_t c = begin; c < end; ++c) {
+        T& element = w[c * taps_ + t];
+        element = own[c] + (accumulate ? element : T{0});
+      }
+    }
+  });
 }
 
 template <typename T>

@@ -33,6 +33,12 @@ class GatherConvolution {
                      int64_t columns, T* to) const;
   void GatherRows(const Images& images, int64_t points, const T* from, int64_t channel,
                   int64_t channels, int64_t row, int64_t rows, T* to) const;
+  // Position of tap t seen from a row, or nullptr outside the images.
+  const T* Seen(const T* from, int64_t row, int64_t tap) const;
+  void DepthwiseToResults(const T* a, const T* w, T* y, bool accumulate, T* packed,
+                          int threads) const;
+  void DepthwiseToWeights(const T* x, const T* dy, T* w, bool accumulate, T* sums,
+                          int threads) const;
   void ToResults(const T* a, const T* w, T* y, bool accumulate, char* scratch, int threads) const;
   void ToWeights(const T* x, const T* dy, T* w, bool accumulate, char* scratch, int threads) const;
 
