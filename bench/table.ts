@@ -38,6 +38,7 @@ export function formatValue(value: number, metric: Metric): string {
     case 'peak_bytes':
       return `${round(value / 2 ** 20)} MiB`
     case 'bandwidth_share':
+    case 'floor_share':
       return value.toFixed(3)
     case 'relative_error':
       return value.toExponential(2)

@@ -1,7 +1,13 @@
 import type { MachineDescription } from './machine.js'
 
-/** What a case measures, in its unit. `bandwidth_share` is the only one where more is better. */
-export type Metric = 'time_ms' | 'peak_bytes' | 'p99_ms' | 'bandwidth_share' | 'relative_error'
+/** What a case measures, in its unit. More of a share of what the machine can do is better. */
+export type Metric =
+  | 'time_ms'
+  | 'peak_bytes'
+  | 'p99_ms'
+  | 'bandwidth_share'
+  | 'floor_share'
+  | 'relative_error'
 
 /** A physical floor (or another reference value) in the unit of the case's metric. */
 export interface Limit {
@@ -72,5 +78,5 @@ export interface BenchReport {
 }
 
 export function betterOf(metric: Metric): 'lower' | 'higher' {
-  return metric === 'bandwidth_share' ? 'higher' : 'lower'
+  return metric === 'bandwidth_share' || metric === 'floor_share' ? 'higher' : 'lower'
 }
