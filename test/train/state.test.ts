@@ -309,6 +309,36 @@ describe('resuming with state', () => {
     }
   })
 
+  it('goes on from where it was aborted', async () => {
+    const options = { optimizer: SGD, batch: 1, accumulate: 2, seed: 3, steps: 4000 } as const
+    const whole = await train(held.device, centred(), SET, options)
+    const controller = new AbortController()
+    const kept: Checkpoint[] = []
+    const aborted = train(held.device, centred(), SET, {
+      ...options,
+      signal: controller.signal,
+      onProgress: () => controller.abort(),
+      onCheckpoint: (checkpoint) => void kept.push(checkpoint),
+    })
+    await expect(aborted).rejects.toMatchObject({ code: 'ERR_ABORTED' })
+    const [resume] = kept
+    // One call of the model a batch: the state is of the step that θ is of.
+    expect(resume.state?.[FEATURES]).toBe(2 * resume.step)
+    expect(resume.step).toBeLessThan(4000)
+    const rest = await train(held.device, centred(), SET, { ...options, resume })
+    expect(rest.state).toEqual(whole.state)
+    expect(rest.params).toEqual(whole.params)
+  })
+
+  it('refuses a start state that does not fit or is not finite', async () => {
+    const start = (state: ArrayLike<number>): Promise<TrainResult> =>
+      train(held.device, centred(), SET, { optimizer: SGD, batch: 2, steps: 1, state })
+    await expect(start([1, 2])).rejects.toMatchObject({ code: 'ERR_SHAPE' })
+    await expect(start([1, 2, 3, Number.NaN])).rejects.toMatchObject({ code: 'ERR_NOT_FINITE' })
+    await expect(start(7 as never)).rejects.toMatchObject({ code: 'ERR_ARGUMENT' })
+    expect(liveHandles(held.device)).toEqual({})
+  })
+
   it('refuses another accumulation, and a checkpoint without the state', async () => {
     const options = { optimizer: SGD, batch: 2, seed: 3, steps: 2 } as const
     const { checkpoint } = await train(held.device, centred(), SET, options)
