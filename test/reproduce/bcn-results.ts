@@ -72,6 +72,7 @@ export function stack(
 ): StackRow[] {
   const typical: Record<StackNorm, { divergence: number; dead: number }> = {
     bn: { divergence: 1e-6, dead: 0 },
+    ln: { divergence: 0.8, dead: 0.2 },
     gn: { divergence: 0.75, dead: 0.18 },
     gnWs: { divergence: 0.02, dead: 0 },
     bcn: { divergence: 1e-5, dead: 0 },

@@ -100,14 +100,16 @@ const base = bcnSettings({ seeds: 1, full: false })
 
 describe('a stack at its start', () => {
   // The table of specification 8.4 A, from another implementation: means over five seeds.
-  const table: Record<StackNorm, readonly [d5: number, d20: number, dead: number, linear: number]> =
-    {
-      bn: [0, 0, 0, 0],
-      gn: [0.494, 0.752, 0.178, 0.172],
-      gnWs: [0.013, 0.017, 0, 0],
-      bcn: [0, 0, 0, 0],
-      bcnWs: [0, 0, 0, 0],
-    }
+  const table: Record<
+    Exclude<StackNorm, 'ln'>,
+    readonly [d5: number, d20: number, dead: number, linear: number]
+  > = {
+    bn: [0, 0, 0, 0],
+    gn: [0.494, 0.752, 0.178, 0.172],
+    gnWs: [0.013, 0.017, 0, 0],
+    bcn: [0, 0, 0, 0],
+    bcnWs: [0, 0, 0, 0],
+  }
 
   it('drifts with group norm, hardly with standardised weights, not with batch statistics', async () => {
     const rows: StackRow[] = []

@@ -1,6 +1,6 @@
 import type { Results, SeedResult } from '../paper.js'
 import { type Case, type Claim, judge, type Question } from '../verdicts.js'
-import type { StackNorm, StackRow } from './initialization.js'
+import { STACK_NORMS, type StackNorm, type StackRow } from './initialization.js'
 import { VARIANTS, type VariantName } from './settings.js'
 import type { SmoothnessRow, VariantResult } from './variant.js'
 
@@ -218,7 +218,9 @@ function stackCases(
     const rows: Rows = Object.fromEntries(result.map((row) => [row.norm, row]))
     return names.flatMap((name) => {
       const row = rows[name]
-      return row ? [{ name: `${VARIANTS[name].label}, seed ${seed}`, value: value(row, rows) }] : []
+      return row
+        ? [{ name: `${STACK_NORMS[name].label}, seed ${seed}`, value: value(row, rows) }]
+        : []
     })
   })
 }

@@ -22,6 +22,7 @@ export interface StackSettings {
 /** Norms of the stack; WS standardises the filters too. */
 export const STACK_NORMS = {
   bn: { label: 'BN', norm: 'bn', ws: false },
+  ln: { label: 'LN', norm: 'ln', ws: false },
   gn: { label: 'GN', norm: 'gn', ws: false },
   gnWs: { label: 'GN+WS', norm: 'gn', ws: true },
   bcn: { label: 'BCN', norm: 'bcn', ws: false },
@@ -107,9 +108,10 @@ export function stackProgram(settings: StackSettings, norm: StackNorm): Program 
 }
 
 /** Without affine parts, which begin as the identity. */
-function normalized(x: Tensor, kind: 'bn' | 'gn' | 'bcn', groups: number): Tensor {
+function normalized(x: Tensor, kind: 'bn' | 'ln' | 'gn' | 'bcn', groups: number): Tensor {
   const layout = 'nhwc'
   if (kind === 'bn') return ops.batchNorm(x, { layout }).y
+  if (kind === 'ln') return ops.groupNorm(x, { groups: 1, layout })
   if (kind === 'gn') return ops.groupNorm(x, { groups, layout })
   return ops.batchChannelNorm(x, { groups, layout }).y
 }
