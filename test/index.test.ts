@@ -18,6 +18,7 @@ it('exports what is documented, and nothing by accident', () => {
         'loadStartState',
         'loadState',
         'loadTimm',
+        'loadTorchvision',
         'saveCheckpoint',
         'loadCheckpoint',
       ],

@@ -26,7 +26,10 @@ export function batchTypes(
       dtype: set.inputs instanceof Uint8Array ? 'u8' : 'f32',
       shape: [batch, ...set.shape],
     },
-    y: { dtype: labels ? 'i32' : 'f32', shape: [batch, ...(labels ? [] : valueShape(set))] },
+    y: {
+      dtype: labels ? 'i32' : 'f32',
+      shape: [batch, ...(labels ? set.targetShape : valueShape(set))],
+    },
     w: { dtype: 'f32', shape: [batch] },
   }
 }
@@ -160,7 +163,8 @@ export function requireMatch(model: Model, loss: Loss, set: DataSet, stored = se
       `Loss '${loss.name}' needs target values, data set '${set.name}' has labels: see data.oneHot().`,
     )
   }
-  const outputs = elements(model.output)
+  requirePlaces(model, loss, set)
+  const outputs = labels && set.targetShape.length > 0 ? model.output[0] : elements(model.output)
   if (labels && outputs > 1 && set.classes !== null && set.classes > outputs) {
     throw new LosscapeError(
       'ERR_RANGE',
@@ -177,6 +181,28 @@ export function requireMatch(model: Model, loss: Loss, set: DataSet, stored = se
     throw new LosscapeError(
       'ERR_SHAPE',
       `Model '${model.name}' gives outputs [${model.output}], targets have shape [${valueShape(set)}].`,
+    )
+  }
+}
+
+/** Labels of places [H, W] need scores of the same places [C, H, W], and a loss that knows them. */
+function requirePlaces(model: Model, loss: Loss, set: DataSet): void {
+  const { targetShape } = set
+  const entropy = loss.name === 'cross-entropy'
+  if (!(set.targets instanceof Int32Array) || (targetShape.length === 0 && !entropy)) return
+  const places = model.output.slice(1)
+  if (!sameShape(places, targetShape)) {
+    const of = (shape: readonly number[]): string =>
+      shape.length === 0 ? 'each sample' : `each place of [${shape}]`
+    throw new LosscapeError(
+      'ERR_SHAPE',
+      `Model '${model.name}' scores ${of(places)}, data set '${set.name}' has a label for ${of(targetShape)}.`,
+    )
+  }
+  if (places.length > 0 && !entropy && loss.likelihood) {
+    throw new LosscapeError(
+      'ERR_ARGUMENT',
+      `Loss '${loss.name}' takes one label a sample; labels of places need 'cross-entropy'.`,
     )
   }
 }

@@ -9,6 +9,7 @@ export { DEIT_CROP_RATIO, type DeitOptions, type DeitRecipe, deitRecipe } from '
 export type { EmaOptions, EmaSpec } from './ema.js'
 export { type EvaluateOptions, type Evaluation, evaluate } from './evaluate.js'
 export { loadTimm } from './load-timm.js'
+export { type LoadedNetwork, loadTorchvision } from './load-torchvision.js'
 export type { EpochSums, MetricsRow } from './metrics.js'
 export type {
   AdamSpec,
@@ -40,6 +41,6 @@ export {
   type SegmentationScores,
   segmentationScores,
 } from './segmentation-metrics.js'
-export { loadStart, type StartOptions } from './start.js'
+export { loadStart, loadStartState, type StartOptions } from './start.js'
 export { type TrainResult, train } from './train.js'
 export { loadModel, loadState, saveModel } from './weights.js'

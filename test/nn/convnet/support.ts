@@ -2,12 +2,12 @@ import type { ApplyOptions, Model } from '../../../lib/nn/model.js'
 import * as ops from '../../../lib/ops/index.js'
 import { evaluate, hessianVectorProduct, trace, valueAndGrad } from '../../../lib/program/index.js'
 import type { Tensor } from '../../../lib/program/tensor.js'
-import type { Shape } from '../../../lib/program/types.js'
+import type { Program, Shape } from '../../../lib/program/types.js'
 import { split } from '../support.js'
 
 type Vector = Float64Array
 
-const views = (model: Model, state: Vector): Vector[] =>
+export const views = (model: Model, state: Vector): Vector[] =>
   model.stateLayout.names.map((name) => model.stateLayout.view(state, name))
 
 const joined = (parts: readonly ArrayLike<number>[]): Vector =>
@@ -26,14 +26,8 @@ function shapesOf(model: Model, x: ArrayLike<number>): Shape[] {
   return [...model.tensorTypes.map(({ shape }) => shape), [x.length / size, ...model.input]]
 }
 
-/** Outputs, and the state that the pass leaves, in float64 by the reference evaluator. */
-export function pass(
-  model: Model,
-  theta: Vector,
-  state: Vector,
-  x: ArrayLike<number>,
-  way: Way = {},
-): { outputs: Vector; state: Vector } {
+/** One pass: from (θ.., σ.., x [, lr]) to (outputs, updates of σ..). */
+export function passProgram(model: Model, x: ArrayLike<number>, way: Way = {}) {
   const names: string[] = []
   const program = trace(
     (...args) => {
@@ -50,9 +44,21 @@ export function pass(
     },
     [...shapesOf(model, x), ...(way.lr === undefined ? [] : [[]])],
   )
+  const run = (inputs: readonly ArrayLike<number>[]): Vector[] => evaluate(program, inputs)
+  return { program, names, run }
+}
+
+/** Outputs, and the state that the pass leaves, in float64 by the reference evaluator. */
+export function pass(
+  model: Model,
+  theta: Vector,
+  state: Vector,
+  x: ArrayLike<number>,
+  way: Way = {},
+): { outputs: Vector; state: Vector } {
+  const { names, run } = passProgram(model, x, way)
   const inputs = [...split(model, theta), ...views(model, state), x]
-  const lr = way.lr === undefined ? [] : [[way.lr]]
-  const [outputs, ...updates] = evaluate(program, [...inputs, ...lr])
+  const [outputs, ...updates] = run(way.lr === undefined ? inputs : [...inputs, [way.lr]])
   const next = state.slice()
   for (const [i, name] of names.entries()) {
     next.set(updates[i], model.stateLayout.entry(name).offset)
@@ -82,22 +88,25 @@ export class Curvature {
     return [...views(this.model, this.state), this.x]
   }
 
-  grad(theta: Vector): Vector {
+  get gradient(): Program {
     const wanted = this.model.layout.entries.map((_, i) => i)
-    const program = trace(
-      (...args) => valueAndGrad(this.loss, wanted)(...args).gradient,
-      this.shapes,
-    )
-    return joined(evaluate(program, [...split(this.model, theta), ...this.inputs]))
+    return trace((...args) => valueAndGrad(this.loss, wanted)(...args).gradient, this.shapes)
   }
 
-  hvp(theta: Vector, v: Vector): Vector {
+  get product(): Program {
     const [all, learned] = [this.shapes.length, this.model.layout.entries.length]
-    const program = trace(
+    return trace(
       (...args) => hessianVectorProduct(this.loss)(args.slice(0, all), args.slice(all)),
       [...this.shapes, ...this.shapes.slice(0, learned)],
     )
+  }
+
+  grad(theta: Vector): Vector {
+    return joined(evaluate(this.gradient, [...split(this.model, theta), ...this.inputs]))
+  }
+
+  hvp(theta: Vector, v: Vector): Vector {
     const inputs = [...split(this.model, theta), ...this.inputs, ...split(this.model, v)]
-    return joined(evaluate(program, inputs))
+    return joined(evaluate(this.product, inputs))
   }
 }
