@@ -51,7 +51,6 @@ export type {
   ParameterLayout,
   ResnetOptions,
   ResnextOptions,
-  SegmentationOptions,
   StatisticsMode,
   SwinOptions,
   TensorMap,
