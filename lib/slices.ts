@@ -32,6 +32,15 @@ export async function inSlices<T>(work: Slices<T>, signal?: AbortSignal): Promis
   }
 }
 
+/**
+ * Waits until signals and messages that came during long synchronous work have been handled. The
+ * first turn may end before the loop polls for them.
+ */
+export async function eventsHandled(): Promise<void> {
+  await setImmediate()
+  await setImmediate()
+}
+
 /** The ranges [from, to) of at most `most` that make up 0 .. count. */
 export function* ranges(count: number, most = 2 ** 14): Generator<[from: number, to: number]> {
   for (let from = 0; from < count; from += most) yield [from, Math.min(from + most, count)]

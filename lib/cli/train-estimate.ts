@@ -1,3 +1,4 @@
+import { totalmem } from 'node:os'
 import { type DataSet, subset } from '../data/index.js'
 import type { Device } from '../device/device.js'
 import { evaluate } from '../train/evaluate.js'
@@ -69,6 +70,26 @@ export async function estimateTraining(
       FILE_MS * (saves + 3) +
       (1000 * saved) / DISK_RATE,
   })
+}
+
+/** Bytes of vectors of n numbers from which a training says so before it begins. */
+const LARGE = 2 ** 30
+
+/**
+ * What to tell about a model whose vectors alone are large: the start vector, which is float64, and
+ * weights, gradient, moments and average on the device. Null for others.
+ */
+export function sizeWarning({ model, set, recipe, seed }: PreparedTraining): string | null {
+  const { optimizer, ema } = resolvePlan(model, set, { ...recipe, seed })
+  const stored = (2 + optimizer.moments + (ema ? 1 : 0)) * (recipe.precision === 'f64' ? 8 : 4)
+  const bytes = model.size * (8 + stored)
+  if (bytes < LARGE) return null
+  const gib = (amount: number): string => `${(amount / 2 ** 30).toFixed(1)} GiB`
+  return (
+    `${model.name} has ${model.size.toLocaleString('en-US')} parameters: its vectors alone take ` +
+    `${gib(bytes)} (this machine has ${gib(totalmem())}), and every checkpoint is large. ` +
+    '--dry-run estimates memory and time.'
+  )
 }
 
 /** Samples of the test split that are timed at most. */

@@ -269,6 +269,8 @@ export async function trainPrepared(
     checkpointEvery: keep ?? checkpointSteps(set.size, batch),
     async onCheckpoint(reached) {
       const { step, params } = reached
+      // A stop before the first step leaves nothing to keep, and large models take long to write.
+      if (session.signal.aborted && step === (checkpoint?.step ?? 0)) return
       if (keep && step % keep === 0) await run.keepParameters(step, params, reached.state)
       await run.saveCheckpoint(reached)
     },

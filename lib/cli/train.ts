@@ -3,7 +3,7 @@ import { kinds } from '../data/index.js'
 import { EXIT } from './exit.js'
 import { openDevice, withDryRun } from './options.js'
 import { runSession, type Session, withOutputOptions } from './session.js'
-import { estimateTraining } from './train-estimate.js'
+import { estimateTraining, sizeWarning } from './train-estimate.js'
 import { type TrainFlags, withTrainOptions } from './train-options.js'
 import { prepareTraining, summary, trainPrepared } from './train-run.js'
 
@@ -48,6 +48,8 @@ async function train(
   session: Session,
 ): Promise<number> {
   const prepared = await prepareTraining(flags, explicit, session)
+  const warning = sizeWarning(prepared)
+  if (warning !== null) session.note(warning)
   const device = await openDevice({ ...flags, threads: prepared.threads })
   try {
     if (flags.dryRun) {

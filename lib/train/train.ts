@@ -6,6 +6,7 @@ import type { TrainResult as NativeTrainResult } from '../native.js'
 import type { FloatVector } from '../nn/layout.js'
 import type { Model } from '../nn/model.js'
 import { requireOptions } from '../options.js'
+import { eventsHandled } from '../slices.js'
 import type { BatchPool } from './batch-pool.js'
 import type { Checkpoint } from './checkpoint.js'
 import { Evaluator } from './evaluate.js'
@@ -80,6 +81,8 @@ export async function train(
   })
   let pool: BatchPool | null = null
   try {
+    // An abort that came while a large model was built is heard before the first step.
+    await eventsHandled()
     const evaluator = test && new Evaluator(device, model, test, { loss: plan.testLoss, precision })
     try {
       const from = resume?.step ?? 0

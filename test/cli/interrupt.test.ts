@@ -59,6 +59,20 @@ describe('an interrupted training', () => {
     expectSame(out)
   })
 
+  it('tells that a model is large, and stops at once while it is built', async () => {
+    const out = join(folder, 'large')
+    const large = ['train', '--model', 'mlp:4-5300-5300-3', '--data', data, '--dtype', 'f64']
+    const kill = { signal: 'SIGTERM', when: join(out, 'config.json') } as const
+    const stopped = await losscape([...large, '--optimizer', 'adamw', '--out', out], { kill })
+    expect(stopped.status).toBe(130)
+    expect(stopped.stderr).toMatch(/has 28,137,703 parameters: its vectors alone take 1\.0 GiB/)
+    // No second is spent on writing a gigabyte that holds no step.
+    const file = join(out, 'checkpoint.safetensors')
+    const header = existsSync(file) ? readFileSync(file).toString('latin1', 0, 4096) : ''
+    expect(header).not.toMatch(/"step\\":0,/)
+    expect(existsSync(join(out, 'model.safetensors'))).toBe(false)
+  })
+
   it('goes on from its last checkpoint after a crash, with the same command', async () => {
     const out = join(folder, 'crashed')
     const kill = { signal: 'SIGKILL', when: join(out, 'checkpoint.safetensors') } as const

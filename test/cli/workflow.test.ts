@@ -205,7 +205,7 @@ describe('spectrum', () => {
 
   it('refuses a pattern that matches nothing', async () => {
     const { status, stderr } = await losscape(['spectrum', run, '--params', 'conv.*'])
-    expect(status).toBe(1)
+    expect(status).toBe(2)
     expect(stderr).toMatch(/No parameter matches 'conv\.\*'.*layers\.0\.weight/)
   })
 })
@@ -226,13 +226,15 @@ describe('report', () => {
     expect(nodes.shape).toEqual([3, 30])
   })
 
-  it('names a spectrum file that is damaged', async () => {
+  it('leaves a spectrum file out that is damaged, and names it', async () => {
     const broken = join(folder, 'broken')
+    const out = join(folder, 'broken report')
     await losscapeJson(['train', '--model', 'mlp:4-3', '--data', data, '--out', broken])
     writeFileSync(join(broken, 'spectrum.json'), '{"n": "many"}')
-    const { status, stderr } = await losscape(['report', broken, '--out', join(folder, 'none')])
-    expect(status).toBe(1)
-    expect(stderr).toMatch(/ERR_FORMAT: .*spectrum\.json.*'n'/)
+    const { status, stdout, stderr } = await losscape(['report', broken, '--out', out])
+    expect(status).toBe(0)
+    expect(stderr).toMatch(/Left out: .*spectrum\.json.*'n'/)
+    expect(readFileSync(stdout.trim(), 'utf8')).toMatch(/Left out: .*spectrum\.json/)
   })
 })
 
