@@ -9,7 +9,13 @@ import {
   stridesOf,
 } from '../program/shape.js'
 import { emitOne, type Tensor } from '../program/tensor.js'
-import { formatType, isFloat, type Shape, type TensorType } from '../program/types.js'
+import {
+  type Attributes,
+  formatType,
+  isFloat,
+  type Shape,
+  type TensorType,
+} from '../program/types.js'
 import { reshape } from './movement.js'
 import { sum } from './reduce.js'
 
@@ -46,7 +52,7 @@ function matrixOffsets(type: TensorType, batch: Shape): Int32Array {
   return stridedOffsets(batch, aligned)
 }
 
-defineOperation({
+const PRODUCT = defineOperation({
   name: 'matmul',
   batching: 'merge',
   type([a, b, c], { transA, transB }) {
@@ -110,6 +116,28 @@ defineOperation({
     return [batchProduct(a, b, batched, attributes.transA === 1, attributes.transB === 1)]
   },
 })
+
+/**
+ * a b + a' b' [+ c] of operands a, b, a', b' [, c]: lowering makes it of two small products whose
+ * sum then stays in registers. It has no derivatives.
+ */
+defineOperation({
+  name: 'matmul_pair',
+  type([a, b, a2, b2, c], attributes) {
+    const [first] = PRODUCT.type(c ? [a, b, c] : [a, b], attributes)
+    return PRODUCT.type([a2, b2, first], second(attributes))
+  },
+  evaluate([a, b, a2, b2, c], [ta, tb, ta2, tb2, tc], attributes, results) {
+    const types = tc ? [ta, tb, tc] : [ta, tb]
+    const [sum] = PRODUCT.evaluate(c ? [a, b, c] : [a, b], types, attributes, results)
+    return PRODUCT.evaluate([a2, b2, sum], [ta2, tb2, results[0]], second(attributes), results)
+  },
+})
+
+/** Attributes of the second product of a pair, as those of a product. */
+function second({ transA2, transB2 }: Attributes): Attributes {
+  return { transA: transA2, transB: transB2 }
+}
 
 /** One product over a leading axis: merged into the rows of a where possible, else a batch axis. */
 function batchProduct(

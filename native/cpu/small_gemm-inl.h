@@ -9,6 +9,8 @@ namespace losscape {
 
 // The part of y that one call computes.
 struct GemmBlock {
+  int64_t begin;  // of the batch
+  int64_t end;
   int64_t rowBegin;
   int64_t rowEnd;
   int64_t columnBegin;
@@ -42,8 +44,13 @@ constexpr int kTallRows = 12;
 #else
 constexpr int kTallRows = 6;
 #endif
-// A packed panel of b, kDepth by two vectors, fills half of a 32 KiB L1 cache or less with AVX2.
+// Rows of b that are packed at a time: two panels of two vectors are 32 KiB with AVX2, and rows of
+// a pass through them. Columns of a transposed one are read again for every few rows of y, and have
+// to stay in L1.
 constexpr int64_t kDepth = 256;
+constexpr int64_t kDepthTransA = 128;
+// Panels between which rows of a are read once.
+constexpr int kPanels = 2;
 
 // The first `count` elements, zeros behind them; reads nothing else.
 template <class D, typename T = hn::TFromD<D>>
@@ -152,93 +159,169 @@ class RowStore {
   hn::Mask<D> first_;
 };
 
-// y [kRows, width] (+)= a panel over `depth`. a (i, p) is a[i * lda + p], or a[p * lda + i].
+// Where the rows of a term's a are, and how many of b's rows are packed for it.
+template <typename T>
+struct GemmPart {
+  const T* a;
+  int64_t lda;
+  int64_t depth;
+};
+
+// A packed panel: the parts' rows of b one after another.
+template <int kVectors, class D, typename T = hn::TFromD<D>>
+struct GemmPanel {
+  const T* b;
+  T* y;  // row 0
+  RowStore<kVectors, D> store;
+};
+
+// y [kRows, width] at `row` (+)= the sum of the parts. a (i, p) is a[i * lda + p], or a[p * lda +
+// i].
 template <int kRows, int kVectors, bool kTransA, class D, typename T = hn::TFromD<D>>
-HWY_NOINLINE void Micro(D d, int64_t depth, const T* HWY_RESTRICT a, int64_t lda,
-                        const T* HWY_RESTRICT panel, T* HWY_RESTRICT y, int64_t ldy,
-                        const RowStore<kVectors, D>& store, bool accumulate) {
+HWY_NOINLINE void Micro(D d, const GemmPart<T>* HWY_RESTRICT parts, int count, int64_t row,
+                        const GemmPanel<kVectors, D>& panel, int64_t ldy, bool accumulate) {
   using V = hn::Vec<D>;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  const T* HWY_RESTRICT b = panel.b;
   V sum[kRows][kVectors];
   for (int i = 0; i < kRows; ++i) {
     for (int v = 0; v < kVectors; ++v) sum[i][v] = hn::Zero(d);
   }
-  for (int64_t p = 0; p < depth; ++p) {
-    V row[kVectors];
-    for (int v = 0; v < kVectors; ++v) row[v] = hn::Load(d, panel + v * lanes);
-    panel += kVectors * lanes;
-    for (int i = 0; i < kRows; ++i) {
-      const V element = hn::Set(d, kTransA ? a[i] : a[i * lda]);
-      for (int v = 0; v < kVectors; ++v) sum[i][v] = hn::MulAdd(element, row[v], sum[i][v]);
+  for (int t = 0; t < count; ++t) {
+    const int64_t lda = parts[t].lda;
+    const T* HWY_RESTRICT a = parts[t].a + (kTransA ? row : row * lda);
+    for (int64_t p = parts[t].depth; p > 0; --p) {
+      V columns[kVectors];
+      for (int v = 0; v < kVectors; ++v) columns[v] = hn::Load(d, b + v * lanes);
+      b += kVectors * lanes;
+      for (int i = 0; i < kRows; ++i) {
+        const V element = hn::Set(d, kTransA ? a[i] : a[i * lda]);
+        for (int v = 0; v < kVectors; ++v) sum[i][v] = hn::MulAdd(element, columns[v], sum[i][v]);
+      }
+      a += kTransA ? lda : 1;
     }
-    a += kTransA ? lda : 1;
   }
-  for (int i = 0; i < kRows; ++i) store(sum[i], y + i * ldy, accumulate);
+  T* const y = panel.y + row * ldy;
+  // Unrolled before the sums are given registers: they would go through memory else.
+#pragma GCC unroll 16
+  for (int i = 0; i < kRows; ++i) panel.store(sum[i], y + i * ldy, accumulate);
 }
 
 template <int kRows, int kVectors, bool kTransA, class D, typename T = hn::TFromD<D>>
-HWY_INLINE int64_t Rows(D d, int64_t row, int64_t end, int64_t depth, const T* a, int64_t lda,
-                        const T* panel, T* y, int64_t ldy, const RowStore<kVectors, D>& store,
+HWY_INLINE int64_t Rows(D d, int64_t row, int64_t end, const GemmPart<T>* parts, int count,
+                        const GemmPanel<kVectors, D>* panels, int panelCount, int64_t ldy,
                         bool accumulate) {
   for (; row + kRows <= end; row += kRows) {
-    Micro<kRows, kVectors, kTransA>(d, depth, kTransA ? a + row : a + row * lda, lda, panel,
-                                    y + row * ldy, ldy, store, accumulate);
+    for (int i = 0; i < panelCount; ++i) {
+      Micro<kRows, kVectors, kTransA>(d, parts, count, row, panels[i], ldy, accumulate);
+    }
   }
   return row;
 }
 
 template <int kVectors, bool kTransA, class D, typename T = hn::TFromD<D>>
-void PanelRows(D d, const GemmBlock& block, int64_t depth, const T* a, int64_t lda, const T* panel,
-               T* y, int64_t ldy, int64_t width, bool accumulate) {
+void PanelRows(D d, int64_t row, int64_t end, const GemmPart<T>* parts, int count,
+               const GemmPanel<kVectors, D>* panels, int panelCount, int64_t ldy, bool accumulate) {
   constexpr int kRows = kVectors == 1 ? 12 : kTallRows;
-  const RowStore<kVectors, D> store(d, width);
-  int64_t row = block.rowBegin;
-  const int64_t end = block.rowEnd;
-  row =
-      Rows<kRows, kVectors, kTransA>(d, row, end, depth, a, lda, panel, y, ldy, store, accumulate);
+  row = Rows<kRows, kVectors, kTransA>(d, row, end, parts, count, panels, panelCount, ldy,
+                                       accumulate);
   if constexpr (kRows > 6) {
-    row = Rows<6, kVectors, kTransA>(d, row, end, depth, a, lda, panel, y, ldy, store, accumulate);
+    row =
+        Rows<6, kVectors, kTransA>(d, row, end, parts, count, panels, panelCount, ldy, accumulate);
   }
-  row = Rows<4, kVectors, kTransA>(d, row, end, depth, a, lda, panel, y, ldy, store, accumulate);
-  row = Rows<2, kVectors, kTransA>(d, row, end, depth, a, lda, panel, y, ldy, store, accumulate);
-  Rows<1, kVectors, kTransA>(d, row, end, depth, a, lda, panel, y, ldy, store, accumulate);
+  row = Rows<4, kVectors, kTransA>(d, row, end, parts, count, panels, panelCount, ldy, accumulate);
+  row = Rows<2, kVectors, kTransA>(d, row, end, parts, count, panels, panelCount, ldy, accumulate);
+  Rows<1, kVectors, kTransA>(d, row, end, parts, count, panels, panelCount, ldy, accumulate);
 }
 
+// Rows k .. of a term's b.
+struct GemmSlice {
+  int term;
+  int64_t k;
+  int64_t depth;
+};
+
+// Columns `column` .. of y over the slices: panels of `kVectors` vectors, the last `width` wide.
 template <int kVectors, class D, typename T = hn::TFromD<D>>
-void Panel(D d, const GemmSize& size, const T* a, const T* b, T* y, bool accumulate,
-           const GemmBlock& block, int64_t k, int64_t depth, int64_t column, int64_t width,
-           T* panel) {
-  PackPanel<kVectors>(d, b, size.transB, size.transB ? size.k : size.n, k, depth, column, width,
-                      panel);
-  T* to = y + column;
-  if (size.transA) {
-    PanelRows<kVectors, true>(d, block, depth, a + k * size.m, size.m, panel, to, size.n, width,
-                              accumulate);
-  } else {
-    PanelRows<kVectors, false>(d, block, depth, a + k, size.k, panel, to, size.n, width,
-                               accumulate);
+void Strip(D d, const GemmBatch& batch, const GemmTerm<T>* terms, const GemmSlice* slices,
+           int sliceCount, T* y, bool accumulate, const GemmBlock& block, int64_t column,
+           int panelCount, int64_t width, T* buffer) {
+  const int64_t stride = kVectors * static_cast<int64_t>(hn::Lanes(d));
+  bool shared = true;
+  for (int t = 0; t < sliceCount; ++t) shared &= terms[slices[t].term].stepB == 0;
+  GemmPanel<kVectors, D> panels[kPanels] = {
+      {nullptr, nullptr, RowStore<kVectors, D>(d, panelCount > 1 ? stride : width)},
+      {nullptr, nullptr, RowStore<kVectors, D>(d, width)}};
+  for (int64_t i = block.begin; i < block.end; ++i) {
+    GemmPart<T> parts[kGemmTerms];
+    for (int t = 0; t < sliceCount; ++t) {
+      const GemmSlice& slice = slices[t];
+      const GemmTerm<T>& term = terms[slice.term];
+      const int64_t lda = batch.transA ? batch.m : term.k;
+      parts[t] = {term.a + i * term.stepA + (batch.transA ? slice.k * lda : slice.k), lda,
+                  slice.depth};
+    }
+    T* to = buffer;
+    for (int p = 0; p < panelCount; ++p) {
+      const int64_t first = column + p * stride;
+      panels[p].b = to;
+      panels[p].y = y + i * batch.m * batch.n + first;
+      for (int t = 0; t < sliceCount; ++t) {
+        const GemmSlice& slice = slices[t];
+        const GemmTerm<T>& term = terms[slice.term];
+        if (!shared || i == block.begin) {
+          PackPanel<kVectors>(d, term.b + i * term.stepB, term.transB,
+                              term.transB ? term.k : batch.n, slice.k, slice.depth, first,
+                              p + 1 < panelCount ? stride : width, to);
+        }
+        to += slice.depth * stride;
+      }
+    }
+    if (batch.transA) {
+      PanelRows<kVectors, true>(d, block.rowBegin, block.rowEnd, parts, sliceCount, panels,
+                                panelCount, batch.n, accumulate);
+    } else {
+      PanelRows<kVectors, false>(d, block.rowBegin, block.rowEnd, parts, sliceCount, panels,
+                                 panelCount, batch.n, accumulate);
+    }
   }
 }
 
 template <typename T>
-void GemmRange(const GemmSize& size, const T* a, const T* b, T* y, bool accumulate,
+void GemmRange(const GemmBatch& batch, const GemmTerm<T>* terms, int count, T* y, bool accumulate,
                const GemmBlock& block) {
   const hn::ScalableTag<T> d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  HWY_ALIGN T panel[kDepth * 2 * HWY_MAX_BYTES / sizeof(T)];
-  for (int64_t k = 0; k < size.k; k += kDepth) {
-    const int64_t depth = std::min(kDepth, size.k - k);
-    const bool add = accumulate || k > 0;
+  HWY_ALIGN T buffer[kDepth * 2 * kPanels * HWY_MAX_BYTES / sizeof(T)];
+  const int64_t most = batch.transA ? kDepthTransA : kDepth;
+  int term = 0;
+  int64_t k = 0;
+  while (term < count) {
+    GemmSlice slices[kGemmTerms];
+    int sliceCount = 0;
+    for (int64_t left = most; left > 0 && term < count;) {
+      const int64_t depth = std::min(left, terms[term].k - k);
+      if (depth > 0) slices[sliceCount++] = {term, k, depth};
+      left -= depth;
+      k += depth;
+      if (k < terms[term].k) break;
+      ++term;
+      k = 0;
+    }
     for (int64_t column = block.columnBegin; column < block.columnEnd;) {
       const int64_t left = block.columnEnd - column;
-      const int64_t width = std::min(left, 2 * lanes);
+      const int panels = left > 3 * lanes ? kPanels : 1;
+      const int64_t width = std::min(left, panels * 2 * lanes);
       if (width > lanes) {
-        Panel<2>(d, size, a, b, y, add, block, k, depth, column, width, panel);
+        Strip<2>(d, batch, terms, slices, sliceCount, y, accumulate, block, column, panels,
+                 width - (panels - 1) * 2 * lanes, buffer);
       } else {
-        Panel<1>(d, size, a, b, y, add, block, k, depth, column, width, panel);
+        Strip<1>(d, batch, terms, slices, sliceCount, y, accumulate, block, column, 1, width,
+                 buffer);
       }
       column += width;
     }
+    accumulate = true;
   }
 }
 

@@ -28,6 +28,8 @@
 //   matmul        a, b [, c] -> y   y = a b [+ c]; numbers transA, transB (0/1).
 //                 a [.., M, K] ([.., K, M] when transA), b [.., K, N] ([.., N, K] when transB),
 //                 leading axes broadcast, y [.., M, N]; c has y's shape and may alias it.
+//   matmul_pair   a, b, a', b' [, c] -> y   y = a b + a' b' [+ c], each product as large as y;
+//                 numbers transA, transB, transA2, transB2.
 //   convolution          x, w [, c] -> y    y[n, o, q] = sum over c, t of x[n, c, p] w[o, c, t]
 //   convolution_data     dy, w [, c] -> x   with p = q stride - before + t dilation; the others
 //   convolution_weights  x, dy [, c] -> w   sum the same terms into x and w; each [+ c].

@@ -81,6 +81,71 @@ TEST(SmallGemmMatchesPlainLoops) {
   });
 }
 
+// Terms and batches: a or b shared by the batch or not, the depth cut anywhere.
+TEST(SmallGemmSumMatchesPlainLoops) {
+  Source source(5);
+  const int64_t depths[][2] = {{30, 30}, {10, 130}, {200, 70}, {256, 1}, {0, 9}, {300, 0}};
+  ForEachTarget([&] {
+    for (const Case& size : {Case{13, 30, 0}, Case{30, 10, 0}, Case{7, 64, 0}, Case{2, 3, 0}}) {
+      for (const auto& depth : depths) {
+        for (int flags = 0; flags < 64; flags += 1 + flags % 3) {
+          const bool transA = flags & 1, accumulate = flags & 2;
+          const int64_t count = 3;
+          GemmTerm<double> terms[kGemmTerms];
+          GemmTerm<float> narrow[kGemmTerms];
+          std::vector<Numbers> operands;
+          std::vector<std::vector<float>> rounded;
+          for (int t = 0; t < kGemmTerms; ++t) {
+            for (int64_t elements : {size.m * depth[t], size.n * depth[t]}) {
+              operands.push_back(source.Normal(count * elements + 1));
+              rounded.emplace_back(operands.back().begin(), operands.back().end());
+            }
+          }
+          for (int t = 0; t < kGemmTerms; ++t) {
+            const int64_t stepA = flags & (4 << t) ? size.m * depth[t] : 0;
+            const int64_t stepB = flags & (16 << t) ? size.n * depth[t] : 0;
+            const bool transB = (flags >> t) & 1;
+            terms[t] = {
+                operands[2 * t].data(), operands[2 * t + 1].data(), depth[t], transB, stepA, stepB};
+            narrow[t] = {
+                rounded[2 * t].data(), rounded[2 * t + 1].data(), depth[t], transB, stepA, stepB};
+          }
+          const GemmBatch batch{count, size.m, size.n, transA};
+          const Numbers c = source.Normal(count * size.m * size.n);
+          Product expected;
+          for (int64_t i = 0; i < count; ++i) {
+            const double* addend = accumulate ? c.data() + i * size.m * size.n : nullptr;
+            Product sum = Oracle(size.m, size.n, 0, false, false, nullptr, nullptr, addend);
+            for (const GemmTerm<double>& term : terms) {
+              const Product one = Oracle(size.m, size.n, term.k, transA, term.transB,
+                                         term.a + i * term.stepA, term.b + i * term.stepB, nullptr);
+              for (size_t e = 0; e < sum.y.size(); ++e) {
+                sum.y[e] += one.y[e];
+                sum.bound[e] += one.bound[e];
+              }
+            }
+            expected.y.insert(expected.y.end(), sum.y.begin(), sum.y.end());
+            expected.bound.insert(expected.bound.end(), sum.bound.begin(), sum.bound.end());
+          }
+          std::vector<float> before;
+          for (int threads : {1, 2, 3, 8}) {
+            std::vector<float> y(c.begin(), c.end());
+            Numbers y64(c);
+            if (!accumulate) std::fill(y.begin(), y.end(), NAN);
+            if (!accumulate) std::fill(y64.begin(), y64.end(), NAN);
+            SmallGemmSum(batch, narrow, kGemmTerms, y.data(), accumulate, threads);
+            SmallGemmSum(batch, terms, kGemmTerms, y64.data(), accumulate, threads);
+            CHECK(WorstRatio(Numbers(y.begin(), y.end()), expected) < 2e-7 * 300);
+            CHECK(WorstRatio(y64, expected) < 4e-16 * 300);
+            if (threads > 1) CHECK(y == before);
+            before = y;
+          }
+        }
+      }
+    }
+  });
+}
+
 TEST(MatmulMatchesPlainLoops) {
   Source source(2);
   for (DType dtype : {DType::kF32, DType::kF64}) {
@@ -175,6 +240,89 @@ TEST(MatmulBroadcastsLeadingAxes) {
           CHECK(y.size() == expected.y.size());
           CHECK(WorstRatio(y, expected) < (dtype == DType::kF32 ? 2e-7 : 4e-16) * (test.k + 2));
         }
+      }
+    }
+  }
+}
+
+// Small ones as one call, large ones one after another, with other flags per product.
+TEST(MatmulPairAddsTwoProducts) {
+  Source source(6);
+  struct Pair {
+    Shape a, b, a2, b2;  // leading axes
+    int64_t m, n, k, k2;
+  };
+  const Pair cases[] = {
+      {{}, {}, {}, {}, 20, 30, 7, 50},           {{4}, {}, {}, {4}, 25, 30, 30, 30},
+      {{4}, {4}, {}, {4}, 10, 30, 500, 500},     {{4}, {}, {4}, {4}, 50, 10, 30, 8},
+      {{2, 3}, {3}, {2, 1}, {3}, 12, 20, 9, 11}, {{3}, {}, {}, {3}, 60, 200, 70, 90},
+  };
+  for (const Pair& test : cases) {
+    const size_t rank =
+        std::max(std::max(test.a.size(), test.b.size()), std::max(test.a2.size(), test.b2.size()));
+    Shape batch(rank, 1);
+    auto at = [rank](const Shape& shape, size_t axis) {
+      const size_t missing = rank - shape.size();
+      return axis < missing ? int64_t{1} : shape[axis - missing];
+    };
+    for (const Shape* shape : {&test.a, &test.b, &test.a2, &test.b2}) {
+      for (size_t axis = 0; axis < rank; ++axis) {
+        batch[axis] = std::max(batch[axis], at(*shape, axis));
+      }
+    }
+    auto offset = [&](const Shape& shape, int64_t i, int64_t matrix) {
+      int64_t from = 0, step = matrix;
+      for (size_t axis = rank; axis-- > 0; i /= batch[axis]) {
+        if (at(shape, axis) > 1) from += i % batch[axis] * step;
+        step *= at(shape, axis);
+      }
+      return from;
+    };
+    auto with = [](Shape shape, bool trans, int64_t rows, int64_t columns) {
+      shape.push_back(trans ? columns : rows);
+      shape.push_back(trans ? rows : columns);
+      return shape;
+    };
+    const int64_t count = Volume(batch);
+    const Numbers a = source.Normal(Volume(test.a) * test.m * test.k);
+    const Numbers b = source.Normal(Volume(test.b) * test.k * test.n);
+    const Numbers a2 = source.Normal(Volume(test.a2) * test.m * test.k2);
+    const Numbers b2 = source.Normal(Volume(test.b2) * test.k2 * test.n);
+    const Numbers c = source.Normal(count * test.m * test.n);
+    for (int flags = 0; flags < 32; ++flags) {
+      const bool tA = flags & 1, tB = flags & 2, tA2 = flags & 4, tB2 = flags & 8;
+      const bool addend = flags & 16;
+      Product expected;
+      for (int64_t i = 0; i < count; ++i) {
+        Product sum =
+            Oracle(test.m, test.n, test.k, tA, tB, a.data() + offset(test.a, i, test.m * test.k),
+                   b.data() + offset(test.b, i, test.k * test.n),
+                   addend ? c.data() + i * test.m * test.n : nullptr);
+        const Product one = Oracle(test.m, test.n, test.k2, tA2, tB2,
+                                   a2.data() + offset(test.a2, i, test.m * test.k2),
+                                   b2.data() + offset(test.b2, i, test.k2 * test.n), nullptr);
+        for (size_t e = 0; e < sum.y.size(); ++e) {
+          expected.y.push_back(sum.y[e] + one.y[e]);
+          expected.bound.push_back(sum.bound[e] + one.bound[e]);
+        }
+      }
+      for (DType dtype : {DType::kF32, DType::kF64}) {
+        KernelRun run("matmul_pair");
+        run.Number("transA", {double(tA)}).Number("transB", {double(tB)});
+        run.Number("transA2", {double(tA2)}).Number("transB2", {double(tB2)});
+        run.In(dtype, with(test.a, tA, test.m, test.k), a);
+        run.In(dtype, with(test.b, tB, test.k, test.n), b);
+        run.In(dtype, with(test.a2, tA2, test.m, test.k2), a2);
+        run.In(dtype, with(test.b2, tB2, test.k2, test.n), b2);
+        Shape shape(batch);
+        shape.push_back(test.m);
+        shape.push_back(test.n);
+        if (addend) run.In(dtype, shape, c);
+        run.Out(dtype, shape);
+        if (addend && (flags & 1)) run.Alias(4, 0);
+        const Numbers y = run.Run(1 + flags % 3)[0];
+        CHECK(y.size() == expected.y.size());
+        CHECK(WorstRatio(y, expected) < (dtype == DType::kF32 ? 2e-7 : 4e-16) * 500);
       }
     }
   }

@@ -77,9 +77,14 @@ describe('the linearised Hessian product of an MLP', () => {
     )
   })
 
-  it('accumulates pairs of products in place when lowered', () => {
+  it('makes one operation of pairs of small products, and accumulates large ones in place', () => {
     const lowered = lower(curvatureProgram('hessian', setting).linear)
-    const accumulating = lowered.operations.filter(
+    expect(count(lowered, 'matmul_pair')).toBe(6)
+    const wide = mlp({ input: 40, hidden: [40, 40], classes: 40, activation: 'relu' })
+    const large = lower(
+      curvatureProgram('hessian', { ...setting, model: wide, set: data(6, 40, 40) }).linear,
+    )
+    const accumulating = large.operations.filter(
       (op) => op.name === 'matmul' && op.inputs.length === 3,
     )
     expect(accumulating.length).toBe(6)
@@ -91,7 +96,7 @@ describe('the linearised Hessian product of an MLP', () => {
     const batched = split.inputs.map(({ kind }) => kind === 'tangent')
     const ten = vmapProgram(split.linear, batched, 10)
     verify(ten)
-    for (const name of ['matmul', 'cross_entropy_vjp_jvp', 'reduce']) {
+    for (const name of ['matmul', 'matmul_pair', 'cross_entropy_vjp_jvp', 'reduce']) {
       expect(count(lower(ten), name)).toBe(count(lower(split.linear), name))
     }
   })

@@ -154,36 +154,77 @@ describe('random programs', () => {
 })
 
 describe('products added to products', () => {
-  const shapes = [
+  const shapesOf = (columns: number): number[][] => [
     [4, 3],
-    [3, 5],
+    [3, columns],
     [2, 2, 6],
-    [2, 6, 5],
+    [2, 6, columns],
   ]
   const input = (shape: readonly number[], stream: number): Float64Array => {
     const size = shape.reduce((n, d) => n * d, 1)
     return uniforms(5, stream, 0, size, new Float64Array(size))
   }
 
-  it.each(['first', 'second'])('take the other as addend through a reshape, %s', (folded) => {
-    const program = trace((a, b, c, d) => {
-      const rows = ops.reshape(ops.matmul(a, b), [2, 2, 5])
+  /** But for the order in which a sum is taken. */
+  const expectEqual = (lowered: Program, program: Program, inputs: Float64Array[]): void => {
+    const [expected] = evaluate(program, inputs)
+    const [actual] = evaluate(lowered, inputs)
+    expect(actual.length).toBe(expected.length)
+    for (const [i, value] of actual.entries()) expect(value).toBeCloseTo(expected[i], 12)
+  }
+  const sum = (folded: string, columns: number) =>
+    trace((a, b, c, d) => {
+      const rows = ops.reshape(ops.matmul(a, b), [2, 2, columns])
       const batched = ops.matmul(c, d)
       return ops.tanh(folded === 'first' ? ops.add(rows, batched) : ops.add(batched, rows))
-    }, shapes)
+    }, shapesOf(columns))
+
+  it.each(['first', 'second'])('take the other as addend through a reshape, %s', (folded) => {
+    const program = sum(folded, 40)
     const lowered = lower(program)
     const products = lowered.operations.filter((op) => op.name === 'matmul')
     expect(products.map((op) => op.inputs.length)).toEqual([2, 3])
     expect(names(lowered).filter((name) => name === 'add')).toEqual([])
-    const inputs = shapes.map(input)
-    expect(evaluate(lowered, inputs)[0]).toEqual(evaluate(program, inputs)[0])
+    expectEqual(lowered, program, shapesOf(40).map(input))
+  })
+
+  it.each(['first', 'second'])('become one operation when small, %s', (folded) => {
+    const program = sum(folded, 5)
+    const lowered = lower(program)
+    expect(names(lowered)).toEqual(['reshape', 'matmul_pair', 'fused'])
+    expectEqual(lowered, program, shapesOf(5).map(input))
+  })
+
+  it('become a pair and products onto it in longer sums, however they are transposed', () => {
+    const shapes = [
+      [3, 4],
+      [5, 3],
+      [6, 4],
+      [6, 5],
+      [4, 2],
+      [2, 5],
+    ]
+    const program = trace(
+      (a, b, c, d, e, f) =>
+        ops.add(
+          ops.add(
+            ops.matmul(a, b, { transA: true, transB: true }),
+            ops.matmul(c, d, { transA: true }),
+          ),
+          ops.matmul(e, f),
+        ),
+      shapes,
+    )
+    const lowered = lower(program)
+    expect(names(lowered)).toEqual(['matmul_pair', 'matmul'])
+    expectEqual(lowered, program, shapes.map(input))
   })
 
   it('stay apart where the first is needed elsewhere', () => {
     const program = trace((a, b, c, d) => {
       const rows = ops.matmul(a, b)
       return [ops.add(ops.reshape(rows, [2, 2, 5]), ops.matmul(c, d)), rows]
-    }, shapes)
+    }, shapesOf(5))
     const products = lower(program).operations.filter((op) => op.name === 'matmul')
     expect(products.map((op) => op.inputs.length)).toEqual([2, 2])
   })
