@@ -82,6 +82,7 @@ export {
 export {
   type Checkpoint,
   ConfusionMatrix,
+  type ConfusionOptions,
   createRun,
   DEIT_CROP_RATIO,
   type DeitOptions,
@@ -109,7 +110,6 @@ export {
   type RunConfig,
   type RunFolder,
   type ScheduleSpec,
-  type SegmentationOptions,
   type SegmentationScores,
   saveCheckpoint,
   saveModel,

@@ -36,8 +36,8 @@ export {
 } from './schedule.js'
 export {
   ConfusionMatrix,
+  type ConfusionOptions,
   pixelClasses,
-  type SegmentationOptions,
   type SegmentationScores,
   segmentationScores,
 } from './segmentation-metrics.js'

@@ -21,7 +21,7 @@ export interface SegmentationScores {
   readonly confusion: Float64Array
 }
 
-export interface SegmentationOptions {
+export interface ConfusionOptions {
   /** C */
   readonly classes: number
   /** Pixels of this label count for nothing, 255 in many data sets. Default: none. */
@@ -43,7 +43,7 @@ export class ConfusionMatrix {
   private ignored = 0
 
   /** @throws ERR_ARGUMENT */
-  constructor(options: SegmentationOptions) {
+  constructor(options: ConfusionOptions) {
     requireOptions('ConfusionMatrix', options, ['classes', 'ignore'])
     const { classes, ignore } = options
     if (!Number.isSafeInteger(classes) || classes < 1 || classes > 2 ** 12) {
@@ -130,7 +130,7 @@ export class ConfusionMatrix {
 export function segmentationScores(
   predicted: ArrayLike<number>,
   labels: ArrayLike<number>,
-  options: SegmentationOptions,
+  options: ConfusionOptions,
 ): SegmentationScores {
   return new ConfusionMatrix(options).add(predicted, labels).scores()
 }
