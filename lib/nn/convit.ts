@@ -2,7 +2,6 @@ import { argumentError, requireArguments } from '../arguments.js'
 import { LosscapeError } from '../errors.js'
 import { attention as softmaxAttention } from '../ops/attention.js'
 import * as ops from '../ops/index.js'
-import { requireOptions } from '../options.js'
 import type { Tensor } from '../program/tensor.js'
 import type { Shape } from '../program/types.js'
 import { attentionParameters, blockAttention, isUniversal } from './attention/attend.js'
@@ -30,10 +29,17 @@ import {
   branches,
   transformerBlock,
 } from './vit-block.js'
-import { requireCounts, requireImage, requireTransformer } from './vit-config.js'
+import {
+  requireCounts,
+  requireImage,
+  requireTransformer,
+  TRANSFORMER_DEFAULTS,
+  type TransformerOptions,
+  withDefaults,
+} from './vit-config.js'
 
 /** How to build a ConViT; defaults are ConViT-Tiny's. */
-export interface ConvitOptions {
+export interface ConvitOptions extends TransformerOptions {
   /** Shape of an image [C, H, W], H = W. Default [3, 224, 224]. */
   readonly input?: Shape
   /** Edge of a patch in pixels. Default 16. */
@@ -48,14 +54,6 @@ export interface ConvitOptions {
   readonly gated?: number
   /** Strength of the locality with which the gated blocks begin. Default 1. */
   readonly locality?: number
-  /** Default 4. */
-  readonly mlpRatio?: number
-  /** Default 1000. */
-  readonly classes?: number
-  /** Default 0. */
-  readonly dropout?: number
-  /** Stochastic depth of the last block. Default 0. */
-  readonly dropPath?: number
   /** Default false. */
   readonly qkvBias?: boolean
   /** Default 1e-6. */
@@ -67,6 +65,7 @@ export interface ConvitOptions {
 type ConvitConfig = Required<ConvitOptions>
 
 const DEFAULTS: ConvitConfig = {
+  ...TRANSFORMER_DEFAULTS,
   input: [3, 224, 224],
   patch: 16,
   width: 192,
@@ -74,13 +73,8 @@ const DEFAULTS: ConvitConfig = {
   heads: 4,
   gated: 10,
   locality: 1,
-  mlpRatio: 4,
-  classes: 1000,
-  dropout: 0,
-  dropPath: 0,
   qkvBias: false,
   epsilon: 1e-6,
-  attention: 'softmax',
 }
 
 /**
@@ -162,9 +156,7 @@ export function convit(options: ConvitOptions = {}): Model {
 
 function convitConfig(options: ConvitOptions): ConvitConfig {
   const where = 'convit()'
-  requireOptions(where, options, Object.keys(DEFAULTS) as (keyof ConvitOptions)[])
-  const given = Object.entries(options).filter(([, value]) => value !== undefined)
-  const config: ConvitConfig = { ...DEFAULTS, ...Object.fromEntries(given) }
+  const config = withDefaults(where, options, DEFAULTS)
   requireImage(where, config.input, config.patch)
   requireCounts(where, config, ['width', 'depth', 'heads', 'gated', 'classes'])
   requireTransformer(where, config)

@@ -1,7 +1,6 @@
 import { argumentError, requireArguments } from '../arguments.js'
 import { LosscapeError } from '../errors.js'
 import * as ops from '../ops/index.js'
-import { requireOptions } from '../options.js'
 import type { Tensor } from '../program/tensor.js'
 import type { Shape } from '../program/types.js'
 import {
@@ -28,10 +27,17 @@ import { defineModel, type Model, type TensorMap } from './model.js'
 import { swinBlock } from './swin-block.js'
 import type { Windows } from './swin-windows.js'
 import { type BlockConfig, blockParameters } from './vit-block.js'
-import { requireCounts, requireImage, requireTransformer } from './vit-config.js'
+import {
+  requireCounts,
+  requireImage,
+  requireTransformer,
+  TRANSFORMER_DEFAULTS,
+  type TransformerOptions,
+  withDefaults,
+} from './vit-config.js'
 
 /** How to build a Swin transformer; defaults are Swin-Tiny's. */
-export interface SwinOptions {
+export interface SwinOptions extends TransformerOptions {
   /** Shape of an image [C, H, W], H = W. Default [3, 224, 224]. */
   readonly input?: Shape
   /** Edge of a patch in pixels. Default 4. */
@@ -44,14 +50,6 @@ export interface SwinOptions {
   readonly heads?: readonly number[]
   /** Edge of a window in tokens. Default 7; a stage that is smaller is one window. */
   readonly window?: number
-  /** Default 4. */
-  readonly mlpRatio?: number
-  /** Default 1000. */
-  readonly classes?: number
-  /** Default 0. */
-  readonly dropout?: number
-  /** Stochastic depth of the last block. Default 0. */
-  readonly dropPath?: number
   /** Default true. */
   readonly qkvBias?: boolean
   /** Default 1e-5. */
@@ -63,19 +61,15 @@ export interface SwinOptions {
 type SwinConfig = Required<SwinOptions>
 
 const DEFAULTS: SwinConfig = {
+  ...TRANSFORMER_DEFAULTS,
   input: [3, 224, 224],
   patch: 4,
   width: 96,
   depths: [2, 2, 6, 2],
   heads: [3, 6, 12, 24],
   window: 7,
-  mlpRatio: 4,
-  classes: 1000,
-  dropout: 0,
-  dropPath: 0,
   qkvBias: true,
   epsilon: 1e-5,
-  attention: 'softmax',
 }
 
 /** One resolution: its blocks, their windows and what leads to it. */
@@ -149,9 +143,7 @@ export function swin(options: SwinOptions = {}): Model {
 
 function swinConfig(options: SwinOptions): SwinConfig {
   const where = 'swin()'
-  requireOptions(where, options, Object.keys(DEFAULTS) as (keyof SwinOptions)[])
-  const given = Object.entries(options).filter(([, value]) => value !== undefined)
-  const config: SwinConfig = { ...DEFAULTS, ...Object.fromEntries(given) }
+  const config = withDefaults(where, options, DEFAULTS)
   requireImage(where, config.input, config.patch)
   requireCounts(where, config, ['width', 'window', 'classes'])
   const { depths, heads, input } = config

@@ -1,4 +1,4 @@
-import { argumentError, isShape } from '../arguments.js'
+import { argumentError, isShape, requireArguments } from '../arguments.js'
 import { LosscapeError } from '../errors.js'
 import { requireOptions } from '../options.js'
 import type { Shape } from '../program/types.js'
@@ -13,8 +13,45 @@ export const VIT_SIZES = {
 
 export type VitSize = keyof typeof VIT_SIZES
 
+/** Options of all transformers; the others' defaults are their own. */
+export interface TransformerOptions {
+  /** Hidden width of the MLPs over D. Default 4. */
+  readonly mlpRatio?: number
+  /** Default 1000. */
+  readonly classes?: number
+  /** Probability with which units are dropped in training. Default 0. */
+  readonly dropout?: number
+  /**
+   * Stochastic depth: probability with which a sample skips a branch of the last block, falling
+   * linearly to 0 in the first. Default 0.
+   */
+  readonly dropPath?: number
+  /** Biases of queries, keys and values. */
+  readonly qkvBias?: boolean
+  /** Of the layer normalisations. */
+  readonly epsilon?: number
+}
+
+export const TRANSFORMER_DEFAULTS = {
+  mlpRatio: 4,
+  classes: 1000,
+  dropout: 0,
+  dropPath: 0,
+  attention: 'softmax',
+} as const
+
+/**
+ * Options over their defaults, which name all that there are.
+ * @throws ERR_ARGUMENT for others
+ */
+export function withDefaults<T extends object>(where: string, options: Partial<T>, defaults: T): T {
+  requireOptions<Partial<T>>(where, options, Object.keys(defaults) as (keyof T & string)[])
+  const given = Object.entries(options).filter(([, value]) => value !== undefined)
+  return { ...defaults, ...Object.fromEntries(given) }
+}
+
 /** How to build a vision transformer; every option overrides its size's. */
-export interface VitOptions {
+export interface VitOptions extends TransformerOptions {
   /** 'tiny' (default), 'small' or 'base', at 224 x 224 with patches of 16. */
   readonly size?: VitSize
   /** Shape of an image [C, H, W]. Default [3, 224, 224]. */
@@ -26,24 +63,13 @@ export interface VitOptions {
   /** L, blocks. */
   readonly depth?: number
   readonly heads?: number
-  /** Hidden width of the MLPs over D. Default 4. */
-  readonly mlpRatio?: number
-  /** Default 1000. */
-  readonly classes?: number
   /** What the head sees: a class token (default), or the mean of the patches without one. */
   readonly pooling?: 'token' | 'mean'
   /** Default 'learned'; 'sinusoidal' is a fixed pattern of sines of row and column. */
   readonly positions?: 'learned' | 'sinusoidal'
-  /** Probability with which units are dropped in training. Default 0. */
-  readonly dropout?: number
-  /**
-   * Stochastic depth: probability with which a sample skips a branch of the last block, falling
-   * linearly to 0 in the first. Default 0.
-   */
-  readonly dropPath?: number
-  /** Biases of queries, keys and values. Default true. */
+  /** Default true. */
   readonly qkvBias?: boolean
-  /** Of the layer normalisations. Default 1e-6. */
+  /** Default 1e-6. */
   readonly epsilon?: number
   /** Default 'softmax'. */
   readonly attention?: AttentionChoice
@@ -52,36 +78,24 @@ export interface VitOptions {
 /** Options with all defaults filled in. */
 export type VitConfig = Required<Omit<VitOptions, 'size'>>
 
-const KNOWN: readonly (keyof VitOptions)[] = [
-  ...(['size', 'input', 'patch', 'width', 'depth', 'heads', 'mlpRatio', 'classes'] as const),
-  ...(['pooling', 'positions', 'dropout', 'dropPath', 'qkvBias', 'epsilon', 'attention'] as const),
-]
-
 /** @throws ERR_ARGUMENT, ERR_SHAPE; see vit() */
 export function vitConfig(options: VitOptions): VitConfig {
-  requireOptions('vit()', options, KNOWN)
+  requireArguments('vit()', { options })
   const { size = 'tiny' } = options
   if (!Object.hasOwn(VIT_SIZES, size)) {
     throw argumentError('vit()', 'size', `one of ${Object.keys(VIT_SIZES).join(', ')}`, size)
   }
-  const given = Object.fromEntries(
-    Object.entries(options).filter(([name, value]) => value !== undefined && name !== 'size'),
-  )
-  const config: VitConfig = {
+  const { size: _, ...config } = withDefaults<Required<VitOptions>>('vit()', options, {
+    size,
+    ...TRANSFORMER_DEFAULTS,
+    ...VIT_SIZES[size],
     input: [3, 224, 224],
     patch: 16,
-    ...VIT_SIZES[size],
-    mlpRatio: 4,
-    classes: 1000,
     pooling: 'token',
     positions: 'learned',
-    dropout: 0,
-    dropPath: 0,
     qkvBias: true,
     epsilon: 1e-6,
-    attention: 'softmax',
-    ...given,
-  }
+  })
   requireImage('vit()', config.input, config.patch)
   requireCounts('vit()', config, ['patch', 'width', 'depth', 'heads', 'classes'])
   requireTransformer('vit()', config)
