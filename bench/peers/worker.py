@@ -85,6 +85,7 @@ def load_cases():
     import karat  # noqa: F401
     import lanczos  # noqa: F401
     import norm  # noqa: F401
+    import resnet20  # noqa: F401
     import slq  # noqa: F401
     import train  # noqa: F401
     import vit  # noqa: F401

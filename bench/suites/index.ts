@@ -5,6 +5,7 @@ import { HVP } from './hvp.js'
 import { KARAT } from './karat.js'
 import { LANCZOS } from './lanczos.js'
 import { NORM } from './norm.js'
+import { RESNET20 } from './resnet20.js'
 import { SERVICE } from './service.js'
 import { SLQ } from './slq.js'
 import { TRACE } from './trace.js'
@@ -25,5 +26,6 @@ export const CASES: BenchCase[] = [
   ...VIT,
   ...NORM,
   ...WS,
+  ...RESNET20,
   ...SERVICE,
 ]
