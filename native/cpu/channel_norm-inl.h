@@ -7,6 +7,7 @@
 #define LOSSCAPE_CPU_CHANNEL_NORM_INL
 #endif
 
+#include <hwy/cache_control.h>
 #include <hwy/highway.h>
 
 #include <algorithm>
@@ -141,12 +142,17 @@ struct NormApply {
         const V xDot = NormLoad<kFull>(d, s.xDot + at, n);
         out = hn::MulAdd(c1, moving, hn::MulAdd(c2, xDot, hn::MulAdd(c3, g, shifted)));
       }
-      NormStore<kFull>(d, out, s.out + at, n);
+      if (kFull && s.stream) {
+        hn::Stream(out, d, s.out + at);
+      } else {
+        NormStore<kFull>(d, out, s.out + at, n);
+      }
     }
   }
 };
 
-// Coefficients are loaded once for every four rows.
+// Coefficients are loaded once for every two rows; with four, reads are so far apart that the
+// hardware prefetches less, which costs more.
 template <typename T, NormForm kForm, bool kResidual, int kSteps, bool kFull>
 HWY_INLINE void NormSumColumn(const NormStreams<T>& s, int64_t at, int64_t channels,
                               const T* coefficients, size_t n, T* line) {
@@ -189,8 +195,8 @@ void NormSumRows(const NormStreams<T>& streams, int64_t rows, int64_t channels,
     const int64_t end = std::min(rows, begin + kNormRows);
     std::fill_n(line, kCount * stride, T{0});
     int64_t r = begin;
-    for (; r + 4 <= end; r += 4) {
-      NormSumStrip<T, kForm, kResidual, 4>(s, r * channels, channels, coefficients, line);
+    for (; r + 2 <= end; r += 2) {
+      NormSumStrip<T, kForm, kResidual, 2>(s, r * channels, channels, coefficients, line);
     }
     for (; r < end; ++r) {
       NormSumStrip<T, kForm, kResidual, 1>(s, r * channels, channels, coefficients, line);
@@ -268,11 +274,12 @@ void NormApplyRows(const NormStreams<T>& streams, int64_t rows, int64_t channels
                    const T* coefficients) {
   const NormStreams<T> s = streams;
   int64_t r = 0;
-  for (; r + 4 <= rows; r += 4) {
-    NormApplyStrip<T, kForm, kResidual, 4>(s, r * channels, channels, coefficients);
+  for (; r + 2 <= rows; r += 2) {
+    NormApplyStrip<T, kForm, kResidual, 2>(s, r * channels, channels, coefficients);
   }
   for (; r < rows; ++r)
     NormApplyStrip<T, kForm, kResidual, 1>(s, r * channels, channels, coefficients);
+  if (s.stream) hwy::FlushStream();
 }
 
 template <typename T, NormForm kForm, bool kResidual>
@@ -289,6 +296,7 @@ void NormApplyChannels(const NormStreams<T>& streams, int64_t first, int64_t las
     for (; i + lanes <= spatial; i += lanes) body.template Step<true>(s, at + i, 0);
     if (i < spatial) body.template Step<false>(s, at + i, static_cast<size_t>(spatial - i));
   }
+  if (s.stream) hwy::FlushStream();
 }
 
 // f(form, whether there is a residual), both as types.

@@ -41,6 +41,7 @@ HWY_AFTER_NAMESPACE();
 #include <vector>
 
 #include "native/cpu/channel_norm_coefficients.h"
+#include "native/cpu/channel_norm_operands.h"
 #include "native/cpu/check.h"
 #include "native/runtime/parallel.h"
 
@@ -53,52 +54,32 @@ HWY_EXPORT(NormLoopsF64);
 NormLoops<float> LoopsFor(float) { return HWY_DYNAMIC_DISPATCH(NormLoopsF32)(); }
 NormLoops<double> LoopsFor(double) { return HWY_DYNAMIC_DISPATCH(NormLoopsF64)(); }
 
-constexpr int64_t kWork = 16'384;        // elements of x that are worth a thread
+constexpr int64_t kWork = 16'384;  // elements of x that are worth a thread
+constexpr int64_t kStreamBytes = 20 << 20;
 constexpr int64_t kReferenceRows = 64;   // values whose mean is the reference of the sums
 constexpr int64_t kCellsOfThread = 512;  // (sample, channel) pairs that are worth a thread
-
-using Shape = std::vector<int64_t>;
-
-Shape Led(const Shape& lead, Shape shape) {
-  shape.insert(shape.begin(), lead.begin(), lead.end());
-  return shape;
-}
-
-// Operands and results of one run.
-template <typename T>
-struct Bound {
-  const T *x = nullptr, *mean = nullptr, *variance = nullptr, *rate = nullptr, *warm = nullptr;
-  NormParameter<T> scale1, shift1, scale2, shift2;
-  const T *residual = nullptr, *residualDot = nullptr, *moments = nullptr;
-  const T *dy = nullptr, *xDot = nullptr, *dyDot = nullptr;
-  T *out = nullptr, *momentsOut = nullptr, *freshMean = nullptr, *freshVariance = nullptr;
-  T *dScale1 = nullptr, *dShift1 = nullptr, *dScale2 = nullptr, *dShift2 = nullptr;
-  T* masked = nullptr;
-};
 
 template <typename T>
 class ChannelNorm final : public Kernel {
  public:
-  ChannelNorm(const OpSpec& op, NormForm form) : form_(form) {
-    Attributes(op);
-    Bound<T> unused;
-    if (op.inTypes.empty() || op.outTypes.empty()) ExpectOperands(op, 1, 32, 1);
-    Sizes(op);
-    Walk(unused, &op, nullptr);
+  ChannelNorm(const OpSpec& op, NormForm form)
+      : form_(form), signature_(op, form), s_(signature_.shape()) {
+    items_ = s_.copies * s_.samples;
+    elements_ = items_ * s_.Sample();
+    couples_ = s_.stage == NormStage::kBatch ||
+               (s_.stage == NormStage::kEstimate && (s_.through || form_ == NormForm::kForward));
   }
 
   size_t ScratchBytes(int threads) const override { return Plan(threads, nullptr).bytes; }
 
-  // Every pass reads an element before it writes the same one, and the sums are done by then; but
-  // the combination of a vjp with a residual reads the masked cotangent, not dy.
+  // Every pass reads an element before it writes the same one, and the sums are done by then. Of
+  // the backward forms with a residual, the sums write already.
   bool MayAlias(int in, int out) const override {
-    if (s_.copies * s_.samples == 0 || in >= static_cast<int>(streams_.size())) return false;
-    return out == 0 && streams_[in] && form_ != NormForm::kVjpJvp && form_ != NormForm::kVjp;
+    return out == 0 && !IsDual() && !(IsBackward() && s_.residual) && signature_.LikeX(in);
   }
 
   void Run(const KernelArgs& args) const override {
-    Bound<T> bound;
-    Walk(bound, nullptr, &args);
+    const NormOperands<T> bound = signature_.Bind<T>(args);
     if (form_ == NormForm::kForward) CheckGiven(bound);
     const Scratch plan = Plan(args.threads, static_cast<char*>(args.scratch));
     const int threads = elements_ < 2 * kWork ? 1 : args.threads;
@@ -119,7 +100,7 @@ class ChannelNorm final : public Kernel {
     size_t line, bytes;
   };
   struct Pass {
-    const Bound<T>& b;
+    const NormOperands<T>& b;
     Scratch scratch;
     NormLoops<T> loops;
     int threads;
@@ -129,153 +110,8 @@ class ChannelNorm final : public Kernel {
   bool IsDerivative() const { return form_ != NormForm::kForward; }
   bool IsDual() const { return form_ == NormForm::kJvp || form_ == NormForm::kVjpJvp; }
 
-  void Attributes(const OpSpec& op) {
-    const std::string& stage = op.String("stage1");
-    s_.stage = stage == "batch"      ? NormStage::kBatch
-               : stage == "estimate" ? NormStage::kEstimate
-               : stage == "frozen"   ? NormStage::kFrozen
-                                     : NormStage::kNone;
-    const std::string& affine = op.String("affine2");
-    s_.affine1 = op.Number("affine1", 0) != 0;
-    s_.affine2 = affine != "none";
-    s_.perGroup = affine == "group";
-    s_.groups = static_cast<int64_t>(op.Number("groups", 0));
-    s_.nhwc = op.String("layout") == "nhwc";
-    s_.warm = op.Number("warm", 0) != 0;
-    s_.after = op.String("order") == "after";
-    s_.aboutBatch = op.String("about") == "batch";
-    s_.through = op.Number("through", 0) != 0;
-    s_.relu = op.Number("relu", 0) != 0;
-    s_.residual = op.Number("residual", 0) != 0;
-    s_.epsilon1 = op.Number("epsilon1");
-    s_.epsilon2 = op.Number("epsilon2");
-    leadCount_ = static_cast<size_t>(op.Number("lead", 0));
-    couples_ = s_.stage == NormStage::kBatch ||
-               (s_.stage == NormStage::kEstimate && (s_.through || form_ == NormForm::kForward));
-  }
-
-  void Sizes(const OpSpec& op) {
-    x_ = op.inTypes[0].shape;
-    if (x_.size() < leadCount_ + 2) {
-      throw Error(Code::kShape, op.name, ": expected activations with samples and channels, got ",
-                  ShapeText(x_), ".");
-    }
-    lead_.assign(x_.begin(), x_.begin() + leadCount_);
-    s_.copies = Volume(x_, 0, leadCount_);
-    s_.samples = x_[leadCount_];
-    const size_t rank = x_.size(), first = leadCount_ + 1;
-    s_.channels = s_.nhwc ? x_[rank - 1] : x_[first];
-    s_.spatial = s_.nhwc ? Volume(x_, first, rank - 1) : Volume(x_, first + 1, rank);
-    if (s_.channels < 1 || s_.groups < 0 || (s_.groups > 0 && s_.channels % s_.groups != 0)) {
-      throw Error(Code::kShape, op.name, ": expected groups that divide ", s_.channels,
-                  " channels, got ", s_.groups, ".");
-    }
-    items_ = s_.copies * s_.samples;
-    elements_ = items_ * s_.Sample();
-  }
-
-  // Goes through operands and results in their order: checks their types (op), or takes their
-  // pointers (args).
-  void Walk(Bound<T>& b, const OpSpec* op, const KernelArgs* args) const {
-    size_t in = 0, out = 0;
-    Shape tangents;
-    const auto next = [&](const char* what, const Shape& shape) -> const T* {
-      if (op) {
-        if (in >= op->inTypes.size()) ExpectOperands(*op, in + 1, 32, op->outTypes.size());
-        ExpectShape(*op, what, op->inTypes[in], shape);
-        ExpectDType(*op, what, op->inTypes[in], op->inTypes[0].dtype);
-      }
-      const size_t i = in++;
-      return args ? static_cast<const T*>(args->in[i]) : nullptr;
-    };
-    const auto result = [&](const char* what, const Shape& shape) -> T* {
-      if (op) {
-        if (out >= op->outTypes.size()) ExpectOperands(*op, in, in, out + 1);
-        ExpectShape(*op, what, op->outTypes[out], shape);
-        ExpectDType(*op, what, op->outTypes[out], op->inTypes[0].dtype);
-      }
-      const size_t i = out++;
-      return args ? static_cast<T*>(args->out[i]) : nullptr;
-    };
-    const Shape channel = Led(lead_, {s_.channels}), scale2 = Led(lead_, {s_.Scales()});
-    const Shape moments = Led(lead_, {s_.samples, 3, s_.channels});
-    b.x = next("the activations", x_);
-    if (s_.stage == NormStage::kEstimate || s_.stage == NormStage::kFrozen) {
-      b.mean = next("the mean", channel);
-      b.variance = next("the variance", channel);
-    }
-    if (s_.stage == NormStage::kEstimate) b.rate = next("the rate", lead_);
-    if (s_.warm) b.warm = next("warm", lead_);
-    if (s_.affine1) {
-      b.scale1.value = next("the first scale", channel);
-      b.shift1.value = next("the first shift", channel);
-    }
-    if (s_.affine2) {
-      b.scale2.value = next("the second scale", scale2);
-      b.shift2.value = next("the second shift", scale2);
-    }
-    if (s_.residual) b.residual = next("the residual", x_);
-    if (IsDerivative()) b.moments = next("the moments", moments);
-    if (IsBackward()) b.dy = next("the cotangent", x_);
-    if (IsDual()) {
-      if (op) {
-        if (in >= op->inTypes.size()) ExpectOperands(*op, in + 1, 32, op->outTypes.size());
-        const Shape& shape = op->inTypes[in].shape;
-        if (shape.size() > x_.size()) tangents.assign(shape.begin(), shape.end() - x_.size());
-        const_cast<ChannelNorm*>(this)->tangents_ = tangents;
-        const_cast<ChannelNorm*>(this)->s_.tangents = Volume(tangents, 0, tangents.size());
-      }
-      tangents = tangents_;
-      b.xDot = next("the tangent of the activations", Led(tangents, x_));
-      if (s_.affine1) {
-        b.scale1.dot = next("the tangent of the first scale", Led(tangents, channel));
-        b.shift1.dot = next("the tangent of the first shift", Led(tangents, channel));
-      }
-      if (s_.affine2) {
-        b.scale2.dot = next("the tangent of the second scale", Led(tangents, scale2));
-        b.shift2.dot = next("the tangent of the second shift", Led(tangents, scale2));
-      }
-      if (form_ == NormForm::kVjpJvp) {
-        b.dyDot = next("the tangent of the cotangent", Led(tangents, x_));
-      } else if (s_.residual) {
-        b.residualDot = next("the tangent of the residual", Led(tangents, x_));
-      }
-    }
-    b.out = result("the first result", Led(tangents, x_));
-    if (form_ == NormForm::kForward) {
-      b.momentsOut = result("the moments", moments);
-      if (s_.stage == NormStage::kBatch || s_.stage == NormStage::kEstimate) {
-        b.freshMean = result("the new mean", channel);
-        b.freshVariance = result("the new variance", channel);
-      }
-    } else if (IsBackward()) {
-      if (s_.affine1) {
-        b.dScale1 = result("the gradient of the first scale", Led(tangents, channel));
-        b.dShift1 = result("the gradient of the first shift", Led(tangents, channel));
-      }
-      if (s_.affine2) {
-        b.dScale2 = result("the gradient of the second scale", Led(tangents, scale2));
-        b.dShift2 = result("the gradient of the second shift", Led(tangents, scale2));
-      }
-      if (s_.residual) b.masked = result("the gradient of the residual", Led(tangents, x_));
-    }
-    if (op) {
-      ExpectOperands(*op, in, in, out);
-      Streams(*op);
-    }
-  }
-
-  // Which operands are like the activations, so that a result may take their place.
-  void Streams(const OpSpec& op) {
-    streams_.clear();
-    for (const TensorType& type : op.inTypes) {
-      streams_.push_back(type.shape == op.outTypes[0].shape);
-    }
-  }
-  void Streams(const OpSpec& op) const { const_cast<ChannelNorm*>(this)->Streams(op); }
-
   // Estimates that were never initialised, or that a run that diverged has spoilt.
-  void CheckGiven(const Bound<T>& b) const {
+  void CheckGiven(const NormOperands<T>& b) const {
     if (!b.mean) return;
     const auto refuse = [&](const char* what, double value, int64_t i) {
       throw Error(Code::kRange, "channel_norm: expected a finite ", what,
@@ -340,7 +176,7 @@ class ChannelNorm final : public Kernel {
   template <class Num>
   NormPoint<T, Num> PointOf(const Pass& pass, int64_t r, int64_t copy, bool sums,
                             NormChannel<Num>* channel) const {
-    const Bound<T>& b = pass.b;
+    const NormOperands<T>& b = pass.b;
     const int64_t C = s_.channels, splits = Splits(pass.threads);
     const int64_t stride = splits * s_.tangents * SumSize();
     const T* moments = (b.moments ? b.moments : b.momentsOut) + copy * s_.samples * 3 * C;
@@ -375,7 +211,7 @@ class ChannelNorm final : public Kernel {
   // Statistics of stage 1. Dual ones need the sums where samples are coupled.
   template <class Num>
   void Statistics(const Pass& pass, bool sums) const {
-    const Bound<T>& b = pass.b;
+    const NormOperands<T>& b = pass.b;
     ForChannels(pass, [&](int64_t copy, int64_t first, int64_t last) {
       T* mean = b.freshMean ? b.freshMean + copy * s_.channels : nullptr;
       T* variance = b.freshVariance ? b.freshVariance + copy * s_.channels : nullptr;
@@ -396,7 +232,7 @@ class ChannelNorm final : public Kernel {
   // Gradients of the parameters, and with them what couples the samples.
   template <class Num>
   void Gradients(const Pass& pass) const {
-    const Bound<T>& b = pass.b;
+    const NormOperands<T>& b = pass.b;
     ForChannels(pass, [&](int64_t copy, int64_t first, int64_t last) {
       for (int64_t r = 0; r < s_.tangents; ++r) {
         NormChannel<Num>* channel = ChannelsOf<Num>(pass, r, copy);
@@ -424,7 +260,7 @@ class ChannelNorm final : public Kernel {
   static T Result(Dual x) { return static_cast<T>(x.d); }
 
   // Streams of rows or channels of an item; pointers are those of the sample in NCHW.
-  NormStreams<T> StreamsOf(const Bound<T>& b, int64_t sample, int64_t r, int64_t row) const {
+  NormStreams<T> StreamsOf(const NormOperands<T>& b, int64_t sample, int64_t r, int64_t row) const {
     const int64_t at = sample * s_.Sample() + row * (s_.nhwc ? s_.channels : 0);
     const int64_t moving = r * elements_ + at;
     const auto from = [](const T* p, int64_t offset) { return p ? p + offset : nullptr; };
@@ -595,6 +431,16 @@ class ChannelNorm final : public Kernel {
     }
   }
 
+  // Whether to write past the caches: 1.4 times as fast where what a combination touches leaves no
+  // room for its result. Vectors of 64 bytes, the longest, have to begin on their boundaries.
+  bool Streams(const T* out) const {
+    const int64_t count = form_ == NormForm::kVjpJvp ? 5 : 3,
+                  line = s_.nhwc ? s_.channels : s_.spatial;
+    const int64_t size = static_cast<int64_t>(sizeof(T));
+    return IsDerivative() && count * elements_ * size >= kStreamBytes && line * size % 64 == 0 &&
+           reinterpret_cast<uintptr_t>(out) % 64 == 0;
+  }
+
   template <class Num>
   void ApplyOf(const Pass& pass, const Item& item, T* line) const {
     const int64_t C = s_.channels;
@@ -614,6 +460,7 @@ class ChannelNorm final : public Kernel {
         std::fill_n(line + C, C, T{0});
         std::fill_n(line + 2 * C, C, T{1});
       }
+      streams.stream = Streams(streams.out);
       if (s_.nhwc) {
         pass.loops.applyRows(form_, streams, item.last - item.first, C, line);
       } else {
@@ -712,10 +559,8 @@ class ChannelNorm final : public Kernel {
   }
 
   NormForm form_;
+  NormSignature signature_;
   NormShape s_;
-  size_t leadCount_ = 0;
-  Shape x_, lead_, tangents_;
-  std::vector<bool> streams_;
   int64_t items_ = 0, elements_ = 0;
   bool couples_ = false;  // a statistic of the batch couples its samples
 };

@@ -47,6 +47,7 @@ struct NormStreams {
   T* out = nullptr;
   T* masked = nullptr;  // g or g', written by the sums
   T floor = 0;          // y is at least this
+  bool stream = false;  // writes results of derivatives past the caches; aligned vectors only
 };
 
 // rows [rows, C] (NHWC), or channels [first, last) of S values (NCHW). sums [count, C] are added
