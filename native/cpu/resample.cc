@@ -97,9 +97,15 @@ void ResampleRows(const ResampleArgs<T>& args, int64_t begin, int64_t end, T* li
     if (inner == 1) {
       for (int64_t p = 0; p < across; ++p) {
         const ResampleRow& column = columns[p];
-        const T* own = args.columnWeights->data() + column.first - column.begin;
+        const T* own = args.columnWeights->data() + column.first;
+        const T* x0 = from + column.begin;
+        const int64_t count = column.end - column.begin;
+        if (count == 2) {  // interpolation
+          y[p] = own[0] * x0[0] + own[1] * x0[1];
+          continue;
+        }
         T sum = 0;
-        for (int64_t w = column.begin; w < column.end; ++w) sum += own[w] * from[w];
+        for (int64_t w = 0; w < count; ++w) sum += own[w] * x0[w];
         y[p] = sum;
       }
       continue;

@@ -2,7 +2,8 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { type Device, open } from '../../lib/device/device.js'
 import { compile } from '../../lib/device/executable.js'
 import * as ops from '../../lib/ops/index.js'
-import { evaluate, trace } from '../../lib/program/index.js'
+import { evaluate, trace, verify, vmapProgram } from '../../lib/program/index.js'
+import { jvpProgram } from '../../lib/program/jvp.js'
 import { vjpProgram } from '../../lib/program/vjp.js'
 import { uniforms } from '../../lib/random/index.js'
 import { entriesOf, expectTorch, onShape, refusal } from './spatial-fixture.js'
@@ -72,6 +73,43 @@ describe('on the device', () => {
     for (const [i, expected] of evaluate(program, inputs).entries()) {
       const error = Math.max(...expected.map((v, k) => Math.abs(v - results[i][k])))
       expect(error).toBeLessThan(1e-5)
+    }
+  })
+})
+
+describe('maps of the derivatives of maxPool', () => {
+  const single = jvpProgram(
+    vjpProgram(onShape((x) => ops.maxPool(x, { kernel: 2, layout: 'nhwc' }), 2, 4, 4, 3)),
+  )
+  const sizes = single.inputs.map(({ shape }) => shape.reduce((n, d) => n * d, 1))
+  const draw = (i: number, n: number) => uniforms(i, 1, 0, n).map((u) => u - 0.5)
+
+  it.each([
+    ['the point', [true, false, false, false]],
+    ['cotangents', [false, true, false, false]],
+    ['tangents', [false, false, true, true]],
+    ['everything', [true, true, true, true]],
+  ] as const)('over %s', (_, batched) => {
+    // Twice: the second axis finds several samples for each index.
+    const inner = vmapProgram(single, [false, true, true, true], 2)
+    const program = vmapProgram(inner, batched, 3)
+    verify(program)
+    const own = sizes.map((n, i) => (i === 0 ? n : 2 * n))
+    const inputs = own.map((n, i) => draw(i, batched[i] ? 3 * n : n))
+    const part = (i: number, outer: number, second: number): Float64Array => {
+      const start = (batched[i] ? outer * own[i] : 0) + (i === 0 ? 0 : second * sizes[i])
+      return inputs[i].slice(start, start + sizes[i])
+    }
+    const expected = [0, 1, 2].flatMap((outer) =>
+      [0, 1].map((second) =>
+        evaluate(
+          single,
+          sizes.map((__, i) => part(i, outer, second)),
+        ),
+      ),
+    )
+    for (const [o, y] of evaluate(program, inputs).entries()) {
+      expect(Array.from(y)).toEqual(expected.flatMap((results) => Array.from(results[o])))
     }
   })
 })

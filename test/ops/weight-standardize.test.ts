@@ -3,7 +3,14 @@ import { type Device, open } from '../../lib/device/device.js'
 import { compile } from '../../lib/device/executable.js'
 import { LosscapeError } from '../../lib/errors.js'
 import * as ops from '../../lib/ops/index.js'
-import { evaluate, gradProgram, trace } from '../../lib/program/index.js'
+import {
+  evaluate,
+  gradProgram,
+  simplify,
+  trace,
+  verify,
+  vmapProgram,
+} from '../../lib/program/index.js'
 import { jvpProgram } from '../../lib/program/jvp.js'
 import { elements } from '../../lib/program/shape.js'
 import type { Program, Shape } from '../../lib/program/types.js'
@@ -338,6 +345,28 @@ describe('weightStandardize', () => {
         ),
       ),
     ).toMatch(/ERR_SHAPE.*gain 0.*2 numbers/)
+  })
+
+  it.each([
+    ['tangents', [false, true]],
+    ['filters', [true, false]],
+    ['both', [true, true]],
+  ] as const)('maps its derivatives over %s like a loop', async (_, batched) => {
+    const shape = [2, 3, 2]
+    const single = jvpProgram(gradProgram(lossProgram(shape, {})))
+    const mapped = simplify(vmapProgram(single, batched, 3))
+    verify(mapped)
+    const w = draw(30, 36)
+    const v = draw(31, 36)
+    const inputs = [w, v].map((x, i) => (batched[i] ? x : x.slice(0, 12)))
+    const expected = [0, 1, 2].flatMap((r) => {
+      const own = [w, v].map((x, i) => (batched[i] ? x.slice(12 * r, 12 * r + 12) : x.slice(0, 12)))
+      return Array.from(evaluate(single, own)[3])
+    })
+    expectClose(evaluate(mapped, inputs)[3], expected, 1e-12)
+    expectClose((await onDevice(mapped, inputs, 'f64'))[3], expected, 1e-11)
+    const ours = mapped.operations.filter(({ name }) => name.startsWith('weight_standardize'))
+    expect(ours.length).toBe(4)
   })
 
   it('says that third derivatives do not exist', () => {
