@@ -1,7 +1,8 @@
 // convolution: x, w [, c] -> y;  convolution_data: dy, w [, c] -> x;  convolution_weights: x, dy
 // [, c] -> w, each [+ c]. Leading axes of the operands broadcast.
 //
-// 2 N |out| O (C / groups) |kernel| FLOP. f32 by oneDNN, f64 by products over gathered patches.
+// 2 N |out| O (C / groups) |kernel| FLOP. f32 by oneDNN, the filters' gradient by a kernel of ours
+// where that is faster; f64 by products over gathered patches.
 // Repetitions over leading axes that are too small to share run one per thread.
 #include "native/cpu/convolution.h"
 
@@ -14,6 +15,7 @@
 
 #include "native/cpu/check.h"
 #include "native/cpu/convolution_gather.h"
+#include "native/cpu/convolution_weights.h"
 #include "native/cpu/onednn_convolution.h"
 #include "native/runtime/parallel.h"
 
@@ -32,27 +34,33 @@ template <typename T>
 class Method {
  public:
   Method(ConvolutionKind kind, const ConvolutionSize& size, bool accumulate, int threads)
-      : accumulate_(accumulate), threads_(threads) {
+      : size_(size), accumulate_(accumulate), threads_(threads) {
     if constexpr (std::is_same_v<T, float>) {
+      weights_ = kind == ConvolutionKind::kWeights && SuitsConvolutionWeights(size);
+      if (weights_) return;
       oneDnn_ = OneDnnConvolution::Make(kind, size, accumulate, threads);
     }
     if (!oneDnn_) gather_ = std::make_unique<GatherConvolution<T>>(kind, size);
   }
 
   size_t ScratchBytes() const {
+    if (weights_) return Aligned(ConvolutionWeightsScratch(size_));
     return Aligned(oneDnn_ ? oneDnn_->scratchBytes() : gather_->ScratchBytes(threads_));
   }
 
   void Run(const T* a, const T* b, T* y, void* scratch) const {
     if constexpr (std::is_same_v<T, float>) {
+      if (weights_) return ConvolutionWeights(size_, a, b, y, accumulate_, scratch, threads_);
       if (oneDnn_) return oneDnn_->Run(a, b, y, scratch);
     }
     gather_->Run(a, b, y, accumulate_, scratch, threads_);
   }
 
  private:
+  ConvolutionSize size_;
   bool accumulate_;
   int threads_;
+  bool weights_ = false;  // by ConvolutionWeights
   std::unique_ptr<OneDnnConvolution> oneDnn_;
   std::unique_ptr<GatherConvolution<T>> gather_;
 };
