@@ -59,7 +59,7 @@ function chain(x: Tensor, filters: readonly Tensor[]): Tensor {
   return y
 }
 
-/** Gradient of <y, cotangent> in all filters. */
+/** <y, cotangent> and its gradient in all filters: every product but that to the images. */
 function gradient(batch: number): Program {
   const list = layers()
   const { to, size } = list[list.length - 1]
@@ -71,11 +71,10 @@ function gradient(batch: number): Program {
       ...list.map(({ from, to: filters, kernel }) => [filters, from, kernel, kernel]),
     ],
   )
-  const program = gradProgram(
+  return gradProgram(
     loss,
     loss.inputs.map((_, i) => i > 1),
   )
-  return { ...program, outputs: program.outputs.slice(1) }
 }
 
 /** Filters that keep the variance of what goes through them. */
