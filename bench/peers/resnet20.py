@@ -200,7 +200,8 @@ class Product(Resnet20):
         }
 
     def check(self, results):
-        agree({name: [flatten(result)] for name, result in results.items()})
+        # Single precision and ReLUs at their kinks: the formats differ by 0.7 % with two norms.
+        agree({name: [flatten(result)] for name, result in results.items()}, 2e-2)
 
 
 @case("hvp/resnet20-gn")
