@@ -95,6 +95,7 @@ class ChannelNorm final : public Kernel {
   struct Scratch {
     double* sums;                 // [items, R, count, C]
     char* channels;               // NormChannel<Num> [R, L, C]
+    char* cells;                  // NormCell<Num> [R, L, N, G], of the backward forms
     NormChannel<double>* primal;  // [L, C], of the derivatives
     char* lines;                  // of each thread
     size_t line, bytes;
@@ -152,6 +153,10 @@ class ChannelNorm final : public Kernel {
                          (IsDual() ? sizeof(NormChannel<Dual>) : sizeof(NormChannel<double>)));
     plan.primal = reinterpret_cast<NormChannel<double>*>(
         take(IsDual() ? channels * sizeof(NormChannel<double>) : 0));
+    plan.cells =
+        take(IsBackward() ? static_cast<size_t>(items_ * s_.groups) * tangents *
+                                (IsDual() ? sizeof(NormCell<Dual>) : sizeof(NormCell<double>))
+                          : 0);
     plan.line =
         (static_cast<size_t>(kNormCoefficients * s_.channels + NormLine(s_.channels)) * sizeof(T) +
          255) /
@@ -165,6 +170,13 @@ class ChannelNorm final : public Kernel {
   NormChannel<Num>* ChannelsOf(const Pass& pass, int64_t r, int64_t copy) const {
     auto* all = reinterpret_cast<NormChannel<Num>*>(pass.scratch.channels);
     return all + (r * s_.copies + copy) * s_.channels;
+  }
+
+  template <class Num>
+  NormCell<Num>* CellsOf(const Pass& pass, int64_t r, int64_t copy) const {
+    if (!IsBackward() || s_.groups == 0 || IsDual() != std::is_same_v<Num, Dual>) return nullptr;
+    auto* all = reinterpret_cast<NormCell<Num>*>(pass.scratch.cells);
+    return all + (r * s_.copies + copy) * s_.samples * s_.groups;
   }
 
   NormParameter<T> At(const NormParameter<T>& p, int64_t r, int64_t copy, int64_t size) const {
@@ -193,7 +205,8 @@ class ChannelNorm final : public Kernel {
             At(b.shift1, r, copy, C),
             At(b.scale2, r, copy, s_.Scales()),
             At(b.shift2, r, copy, s_.Scales()),
-            channel};
+            channel,
+            CellsOf<Num>(pass, r, copy)};
   }
 
   // body(copy, first, last) for ranges of channels that are whole cells.
@@ -448,8 +461,13 @@ class ChannelNorm final : public Kernel {
       const NormPoint<T, Num> point = PointOf<Num>(
           pass, r, item.copy, IsDerivative() && NeedsSums(), ChannelsOf<Num>(pass, r, item.copy));
       for (int64_t at = 0; at < C; at += s_.Width()) {
-        NormCell<Num> cell = point.Cell(item.n, at);
-        if (IsBackward()) point.CellGradient(item.n, at, cell);
+        NormCell<Num> cell;
+        if (point.cells && !Fused(Splits(pass.threads))) {
+          cell = point.cells[item.n * s_.groups + at / s_.Width()];
+        } else {
+          cell = point.Cell(item.n, at);
+          if (IsBackward()) point.CellGradient(item.n, at, cell);
+        }
         for (int64_t c = at; c < at + s_.Width(); ++c) Coefficients(point, item.n, c, cell, line);
       }
       NormStreams<T> streams = StreamsOf(pass.b, item.sample, r, s_.nhwc ? item.first : 0);
@@ -540,14 +558,15 @@ class ChannelNorm final : public Kernel {
       return;
     }
     ParallelFor(pass.threads, items, grain, [&](int64_t begin, int64_t end, int thread) {
-      for (int64_t i = begin; i < end; ++i) sumOf(ItemOf(i, splits), LineOf(pass, thread));
-    });
-    for (int64_t sample = 0; sample < items_; ++sample) {
-      if (IsDerivative()) {
-        if (sums) JoinSums(pass, sample, splits);
-      } else {
-        write(sample);
+      for (int64_t i = begin; i < end; ++i) {
+        const Item item = ItemOf(i, splits);
+        sumOf(item, LineOf(pass, thread));
+        if (splits == 1) write(item.sample);
       }
+    });
+    for (int64_t sample = 0; splits > 1 && sample < items_; ++sample) {
+      write(sample);
+      if (IsDerivative() && sums) JoinSums(pass, sample, splits);
     }
     if (!early) Statistics<Num>(pass, IsDerivative());
     if (IsBackward()) Gradients<Num>(pass);

@@ -84,6 +84,7 @@ struct NormPoint {
   bool warm;
   NormParameter<T> scale1, shift1, scale2, shift2;
   NormChannel<Num>* channel;  // [C]
+  NormCell<Num>* cells;       // [N, G] of the backward pass: left by AddGradients; or nullptr
 
   double Reference(int64_t n, int64_t c) const { return Moment(n, 0, c); }
   double Moment(int64_t n, int which, int64_t c) const {
@@ -259,6 +260,7 @@ struct NormPoint {
       for (int64_t at = first; at < last; at += s.Width()) {
         NormCell<Num> cell = Cell(n, at);
         CellGradient(n, at, cell);
+        if (cells) cells[n * s.groups + at / s.Width()] = cell;
         for (int64_t c = at; c < at + s.Width(); ++c) {
           NormChannel<Num>& k = channel[c];
           const Num g = Gradient(n, 0, c), ge = Gradient(n, 1, c);

@@ -67,11 +67,12 @@
 //   channel_norm_vjp_jvp  x.., moments, dy, x' [, scale1', ..], dy' [R.., ..] -> dx', ..
 //                 x.. = x [L.., N, C, ..] (layout nchw) or [L.., N, .., C] (nhwc) [, mean, variance
 //                 [L.., C]] [, rate [L..]] [, warm [L..]] [, scale1, shift1 [L.., C]] [, scale2,
-//                 shift2 [L.., C or groups]] [, residual like x]. strings stage1 (none batch estimate
-//                 frozen), affine2 (none channel group), order (before after), about (old batch),
-//                 layout; numbers groups (0: no second stage), epsilon1, epsilon2, affine1, warm,
-//                 through, relu, residual (0/1), lead (axes L). Derivatives have the residual with
-//                 relu only. Given statistics that are not finite, or negative variances: ERR_RANGE.
+//                 shift2 [L.., C or groups]] [, residual like x]. strings stage1 (none batch
+//                 estimate frozen), affine2 (none channel group), order (before after), about (old
+//                 batch), layout; numbers groups (0: no second stage), epsilon1, epsilon2, affine1,
+//                 warm, through, relu, residual (0/1), lead (axes L). Derivatives have the residual
+//                 with relu only. Given statistics that are not finite, or negative variances:
+//                 ERR_RANGE.
 //   weight_standardize         w_1 .. w_k [O, ..] -> factor r U, each
 //   weight_standardize_jvp     w.., v.. [R, O, ..] -> J v, each
 //   weight_standardize_vjp_jvp w.., p.. [O, ..], u.. [R, O, ..] [, v.. like u] -> D(J p)[u] + J v
