@@ -3,9 +3,9 @@
 //
 //   w[o, c, t] [+]= sum over n, q of x[n, q stride - before + t dilation, c] y[n, q, o]
 //
-// 2 N |out| O C |kernel| FLOP. Tiles of 4 channels and two vectors of filters stay in registers over
-// a block of rows that fits the first cache; threads share taps and channels, so that no sums are
-// put together and an element's sum has the same order for every thread count.
+// 2 N |out| O C |kernel| FLOP. Tiles of 4 channels and two vectors of filters stay in registers
+// over a block of rows that fits the first cache; threads share taps and channels, so that no sums
+// are put together and an element's sum has the same order for every thread count.
 #pragma once
 
 #include <cstddef>

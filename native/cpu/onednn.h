@@ -1,4 +1,4 @@
-// oneDNN for the rest of the runtime; only this file and onednn.cc know its headers.
+// oneDNN for the rest of the runtime; only onednn.cc and onednn_convolution.cc know its headers.
 #pragma once
 
 #include <string>
