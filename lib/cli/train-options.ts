@@ -71,7 +71,8 @@ export function withTrainOptions(command: Command): Command {
     .requiredOption('--out <folder>', 'the run folder')
     .option(
       '--model <model>',
-      'mlp:784-256-256-10, vit:tiny, vit:patch4,width192,depth6,heads3, convit:tiny, swin:tiny',
+      'mlp:784-256-256-10, vit:tiny, vit:patch4,width192,depth6,heads3, convit:tiny, swin:tiny, ' +
+        'resnet20:bcn-micro,ws, resnet50, vgg11:bn, lenet5',
     )
     .option('--attention <choice>', 'of transformers: softmax, karat:G3B, karat:G3U,r8, ...')
     .option(
