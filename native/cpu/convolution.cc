@@ -18,7 +18,6 @@
 #include "native/cpu/convolution_weights.h"
 #include "native/cpu/onednn_convolution.h"
 #include "native/runtime/parallel.h"
-#include "native/runtime/simd.h"
 
 namespace losscape {
 namespace {
@@ -39,10 +38,7 @@ class Method {
     if constexpr (std::is_same_v<T, float>) {
       weights_ = kind == ConvolutionKind::kWeights && SuitsConvolutionWeights(size);
       if (weights_) return;
-      // Below AVX2 oneDNN 2.6 faults on some geometries.
-      if (GetSimd().level >= SimdLevel::kAvx2) {
-        oneDnn_ = OneDnnConvolution::Make(kind, size, accumulate, threads);
-      }
+      oneDnn_ = OneDnnConvolution::Make(kind, size, accumulate, threads);
     }
     if (!oneDnn_) gather_ = std::make_unique<GatherConvolution<T>>(kind, size);
   }
