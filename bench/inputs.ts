@@ -23,6 +23,13 @@ export function randomSet(samples: number, width: number, classes: number): Data
   return data.fromArrays(x, y, { shape: [width], classes })
 }
 
+/** Random images of CIFAR's shape. */
+export function randomImages(count: number): DataSet {
+  const x = randomVector(count * 3 * 32 * 32, 2).map((value) => value * Math.sqrt(3))
+  const y = Int32Array.from({ length: count }, (_, i) => (i * 31) % 10)
+  return data.fromArrays(x, y, { shape: [3, 32, 32], classes: 10 })
+}
+
 /** A vector with elements in [-1, 1). */
 export function randomVector(length: number, seed: number): Float32Array {
   const next = uniform(seed)

@@ -3,15 +3,16 @@
 import { open } from '../../lib/index.js'
 import { resolvePlan } from '../../lib/train/options.js'
 import { TrainSession } from '../../lib/train/session.js'
+import { randomImages } from '../inputs.js'
 import { peakDuring } from '../memory.js'
-import { images, OPTIMIZER, resnet20 } from '../suites/resnet20.js'
+import { OPTIMIZER, resnet20 } from '../suites/resnet20.js'
 
 const [threads, name] = process.argv.slice(2)
 const device = await open({ device: name, threads: Number(threads) })
 
 async function step(batch: number): Promise<void> {
   const model = resnet20('bcn')
-  const set = images(batch)
+  const set = randomImages(batch)
   const plan = resolvePlan(model, set, { optimizer: OPTIMIZER, epochs: 1, batch, seed: 1 })
   const session = new TrainSession(device, model, set, {
     loss: plan.loss,

@@ -1,6 +1,6 @@
-import { applyNative } from '../../lib/curvature/tangents.js'
 import { empiricalFisher, gaussNewton, hessian } from '../../lib/index.js'
-import { MLP_SMALL, MLP784, mlp, openDevice, randomSet, randomVector } from '../inputs.js'
+import { MLP_SMALL, MLP784, mlp, openDevice, randomSet } from '../inputs.js'
+import { residentProduct } from '../products.js'
 import type { BenchCase, BenchContext, Prepared } from '../types.js'
 import { gaussNewtonFlops, gemmFloor, hessianProductFlops } from '../work.js'
 
@@ -21,28 +21,7 @@ async function product(context: BenchContext, options: ProductCase): Promise<Pre
   const model = mlp(sizes)
   const set = randomSet(samples, sizes[0], sizes[sizes.length - 1])
   const operator = kind(device, model, model.init(1), set, { batch, tangents: count })
-  const { storage } = operator.layout
-  const bytes = 4 * storage * count
-  const [input, output] = [0, 1].map(() => ({
-    buffer: device.binding.createBuffer(bytes),
-    offset: 0,
-  }))
-  const vectors = new Float32Array(storage * count)
-  for (let r = 0; r < count; r++) {
-    const into = vectors.subarray(r * storage, (r + 1) * storage)
-    operator.layout.toStorage(randomVector(operator.size, 3 + r), into)
-  }
-  await input.buffer.write(0, vectors)
-  return {
-    run: () => applyNative(operator.native, input, output, count),
-    limit: await gemmFloor(context.rates, options.flops),
-    dispose() {
-      input.buffer.dispose()
-      output.buffer.dispose()
-      operator.dispose()
-      device.dispose()
-    },
-  }
+  return residentProduct(device, operator, count, await gemmFloor(context.rates, options.flops))
 }
 
 export const HVP: BenchCase[] = [

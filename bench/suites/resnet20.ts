@@ -1,6 +1,7 @@
-import { type DataSet, data, hessian, lanczos, type Model, models } from '../../lib/index.js'
-import { openDevice, randomVector } from '../inputs.js'
+import { hessian, lanczos, type Model, models } from '../../lib/index.js'
+import { openDevice, randomImages } from '../inputs.js'
 import { runChild } from '../memory.js'
+import { residentProduct } from '../products.js'
 import type { BenchCase, BenchContext, Limit, Prepared } from '../types.js'
 import { gemmFloor } from '../work.js'
 import { training } from './train.js'
@@ -15,13 +16,6 @@ export function resnet20(kind: 'gn' | 'bcn'): Model {
   })
 }
 
-/** Random images of CIFAR's shape. */
-export function images(count: number): DataSet {
-  const x = randomVector(count * 3 * 32 * 32, 2).map((value) => value * Math.sqrt(3))
-  const y = Int32Array.from({ length: count }, (_, i) => (i * 31) % 10)
-  return data.fromArrays(x, y, { shape: [3, 32, 32], classes: 10 })
-}
-
 const BATCH = 128
 export const OPTIMIZER = { kind: 'sgd', lr: 0.1, momentum: 0.9 } as const
 
@@ -32,7 +26,7 @@ function train(batch: number) {
   return (context: BenchContext): Promise<Prepared> =>
     training(context, {
       model: resnet20('bcn'),
-      set: images(Math.max(10 * batch, 128)),
+      set: randomImages(Math.max(10 * batch, 128)),
       optimizer: OPTIMIZER,
       batch,
       steps: 1,
@@ -53,7 +47,7 @@ async function convolutionFloor({ rates }: BenchContext, products: number): Prom
 function operatorOf(context: BenchContext, kind: 'gn' | 'bcn') {
   return openDevice(context).then((device) => {
     const model = resnet20(kind)
-    const operator = hessian(device, model, model.init(1), images(BATCH), {
+    const operator = hessian(device, model, model.init(1), randomImages(BATCH), {
       batch: BATCH,
       tangents: 1,
       ...(kind === 'bcn' && { statistics: 'batch' as const }),
@@ -62,30 +56,10 @@ function operatorOf(context: BenchContext, kind: 'gn' | 'bcn') {
   })
 }
 
-/** The vector and the product lie on the device, as the peer's lie in its tensors. */
 function product(kind: 'gn' | 'bcn') {
   return async (context: BenchContext): Promise<Prepared> => {
     const { device, operator } = await operatorOf(context, kind)
-    const { storage } = operator.layout
-    const [input, output] = [0, 1].map(() => ({
-      buffer: device.binding.createBuffer(4 * storage),
-      offset: 0,
-    }))
-    const vector = operator.layout.toStorage(
-      randomVector(operator.size, 3),
-      new Float32Array(storage),
-    )
-    await input.buffer.write(0, vector)
-    return {
-      run: () => operator.native.apply(input, output, 1),
-      limit: await convolutionFloor(context, 1),
-      dispose() {
-        input.buffer.dispose()
-        output.buffer.dispose()
-        operator.dispose()
-        device.dispose()
-      },
-    }
+    return residentProduct(device, operator, 1, await convolutionFloor(context, 1))
   }
 }
 

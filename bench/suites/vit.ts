@@ -1,5 +1,6 @@
-import { type DataSet, data, hessian, type Model, models } from '../../lib/index.js'
-import { openDevice, randomVector } from '../inputs.js'
+import { hessian, type Model, models } from '../../lib/index.js'
+import { openDevice, randomImages } from '../inputs.js'
+import { residentProduct } from '../products.js'
 import type { BenchCase, BenchContext, Prepared } from '../types.js'
 import { gemmFloor, transformerFlops } from '../work.js'
 import { training } from './train.js'
@@ -9,17 +10,10 @@ const BATCH = 64
 
 const vit = (): Model => models.vit(SIZE)
 
-/** Random images of CIFAR's shape. */
-function images(count: number): DataSet {
-  const x = randomVector(count * 3 * 32 * 32, 2).map((value) => value * Math.sqrt(3))
-  const y = Int32Array.from({ length: count }, (_, i) => (i * 31) % 10)
-  return data.fromArrays(x, y, { shape: [3, 32, 32], classes: 10 })
-}
-
 function train(context: BenchContext): Promise<Prepared> {
   return training(context, {
     model: vit(),
-    set: images(10 * BATCH),
+    set: randomImages(10 * BATCH),
     optimizer: { kind: 'adamw', lr: 1e-4, weightDecay: 0.05 },
     batch: BATCH,
     steps: 1,
@@ -27,34 +21,13 @@ function train(context: BenchContext): Promise<Prepared> {
   })
 }
 
-/** The vector and the product lie on the device, as the peer's lie in its tensors. */
 async function product(context: BenchContext): Promise<Prepared> {
   const device = await openDevice(context)
   const model = vit()
-  const operator = hessian(device, model, model.init(1), images(BATCH), {
-    batch: BATCH,
-    tangents: 1,
-  })
-  const { storage } = operator.layout
-  const [input, output] = [0, 1].map(() => ({
-    buffer: device.binding.createBuffer(4 * storage),
-    offset: 0,
-  }))
-  const vector = operator.layout.toStorage(
-    randomVector(operator.size, 3),
-    new Float32Array(storage),
-  )
-  await input.buffer.write(0, vector)
-  return {
-    run: () => operator.native.apply(input, output, 1),
-    limit: await gemmFloor(context.rates, 6 * transformerFlops(SIZE, BATCH)),
-    dispose() {
-      input.buffer.dispose()
-      output.buffer.dispose()
-      operator.dispose()
-      device.dispose()
-    },
-  }
+  const options = { batch: BATCH, tangents: 1 }
+  const operator = hessian(device, model, model.init(1), randomImages(BATCH), options)
+  const limit = await gemmFloor(context.rates, 6 * transformerFlops(SIZE, BATCH))
+  return residentProduct(device, operator, 1, limit)
 }
 
 const WHAT = 'ViT, images 32 x 32, patch 4, width 192, depth 6, heads 3, batch 64'

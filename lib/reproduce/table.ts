@@ -1,5 +1,6 @@
 import type { ReportTable } from '../report/data.js'
 import { formatNumber } from '../report/format.js'
+import type { SeedResult } from './paper.js'
 import { type Claim, thresholdText } from './verdicts.js'
 
 /** Claims with what was measured, the threshold, how often it held, and the verdict. */
@@ -23,4 +24,19 @@ export function rangeText(values: readonly number[]): string {
   if (finite.length === 0) return '–'
   const [low, high] = [Math.min(...finite), Math.max(...finite)].map((x) => formatNumber(x, 3))
   return low === high ? low : `${low} … ${high}`
+}
+
+/** A row for each variant of a network, by its label; cells are ranges over the seeds. */
+export function variantTable<V extends string, R>(
+  found: readonly (readonly [name: V, seeds: readonly SeedResult<R>[]])[],
+  variants: Readonly<Record<V, { readonly label: string }>>,
+  columns: readonly (readonly [title: string, value: (result: R) => number])[],
+): ReportTable {
+  return {
+    header: ['Over the seeds', ...columns.map(([title]) => title)],
+    rows: found.map(([name, seeds]) => [
+      variants[name].label,
+      ...columns.map(([, value]) => rangeText(seeds.map(({ result }) => value(result)))),
+    ]),
+  }
 }

@@ -1,9 +1,9 @@
 import { densityOverlay } from '../../report/charts/density-overlay.js'
 import { type Series, seriesChart } from '../../report/charts/series.js'
-import type { ReportSection, ReportTable } from '../../report/data.js'
+import type { ReportSection } from '../../report/data.js'
 import type { Figure } from '../../report/theme.js'
 import type { Results, SeedResult } from '../paper.js'
-import { rangeText } from '../table.js'
+import { rangeText, variantTable } from '../table.js'
 import { type BcnResults, betaOf, divergenceOf, topOf } from './claims.js'
 import { STACK_NORM_NAMES, STACK_NORMS, type StackRow } from './initialization.js'
 import { type Regime, rateOf } from './network.js'
@@ -96,20 +96,6 @@ function initialization(
   ]
 }
 
-/** A row for each variant; cells are ranges over the seeds. */
-function table(
-  found: Found,
-  columns: readonly (readonly [title: string, value: (r: VariantResult) => number])[],
-): ReportTable {
-  return {
-    header: ['Over the seeds', ...columns.map(([title]) => title)],
-    rows: found.map(([name, seeds]) => [
-      VARIANTS[name].label,
-      ...columns.map(([, value]) => rangeText(seeds.map(({ result }) => value(result)))),
-    ]),
-  }
-}
-
 /** A line for every variant and seed. */
 function lines(
   found: Found,
@@ -140,7 +126,7 @@ function training(found: Found, settings: BcnSettings): ReportSection {
         'tuned for one of the norms.',
     ],
     tables: [
-      table(found, [
+      variantTable(found, VARIANTS, [
         ...REGIMES.flatMap((regime): [string, (r: VariantResult) => number][] => {
           const at = batchText(regime, settings)
           return [
@@ -179,7 +165,7 @@ function channels(found: Found, settings: BcnSettings): ReportSection {
         'layers; distance: squared 2-Wasserstein between the channels of a group.',
     ],
     tables: REGIMES.map((regime) => ({
-      ...table(found, [
+      ...variantTable(found, VARIANTS, [
         ['Divergence over the training', (r) => divergenceOf(r[regime])],
         ['Distance at the end', (r) => lastOf(r, regime, 'distance')],
         ['Dead at the end', (r) => lastOf(r, regime, 'dead')],
@@ -229,7 +215,7 @@ function smoothness(found: Found, settings: BcnSettings): ReportSection {
         'losses have different gradients: read the losses beside it.',
     ],
     tables: [
-      table(found, [
+      variantTable(found, VARIANTS, [
         ['Effective β, geometric mean', (r) => betaOf(r.smoothness)],
         ['β at the end', (r) => end(r)?.beta ?? Number.NaN],
         ['Change of the gradient at the end', (r) => end(r)?.predictiveness ?? Number.NaN],
@@ -286,14 +272,14 @@ function curvature(found: Found, { analysis }: BcnSettings): ReportSection {
         'are taken away, means over the layers.',
     ],
     tables: [
-      table(shown, [
+      variantTable(shown, VARIANTS, [
         ['λ_1', topOf],
         ['λ_2', (r) => r.landscape?.eigenvalues[1] ?? Number.NaN],
         ['Loss of a batch', (r) => r.smoothness.at(-1)?.loss ?? Number.NaN],
       ]),
       ...(standardized.length > 0
         ? [
-            table(standardized, [
+            variantTable(standardized, VARIANTS, [
               ['Flat directions', flat('count')],
               ['Of all (%)', (r) => 100 * flat('share')(r)],
               ['‖H u‖ / ‖H‖', flat('residual')],

@@ -3,11 +3,11 @@ import { densityOverlay } from '../../report/charts/density-overlay.js'
 import { histogramFigure } from '../../report/charts/histograms.js'
 import { seriesChart } from '../../report/charts/series.js'
 import { surfaceFigure } from '../../report/charts/surface.js'
-import type { ReportSection, ReportTable } from '../../report/data.js'
+import type { ReportSection } from '../../report/data.js'
 import { formatNumber, formatPercent } from '../../report/format.js'
 import type { Figure } from '../../report/theme.js'
 import type { Results, SeedResult } from '../paper.js'
-import { rangeText } from '../table.js'
+import { variantTable } from '../table.js'
 import { type KaratResults, roughnessOf, topOf } from './claims.js'
 import type { MemoryRow } from './memory.js'
 import { type KaratSettings, VARIANT_NAMES, VARIANTS, type VariantName } from './settings.js'
@@ -32,20 +32,6 @@ export function karatSections(results: Part, settings: KaratSettings): ReportSec
     ...cost(found),
     ...memory(results.memory?.[0]?.result, settings),
   ]
-}
-
-/** A row for each variant; cells are ranges over the seeds. */
-function table(
-  found: Found,
-  columns: readonly (readonly [title: string, value: (r: VariantResult) => number])[],
-): ReportTable {
-  return {
-    header: ['Over the seeds', ...columns.map(([title]) => title)],
-    rows: found.map(([name, seeds]) => [
-      VARIANTS[name].label,
-      ...columns.map(([, value]) => rangeText(seeds.map(({ result }) => value(result)))),
-    ]),
-  }
 }
 
 const present = (...figures: (Figure | undefined)[]): Figure[] => figures.flatMap((f) => f ?? [])
@@ -73,7 +59,7 @@ function training(found: Found, { data, network, training }: KaratSettings): Rep
           `${training.batch}, ${training.epochs} epochs, no augmentation.`,
       ],
       tables: [
-        table(found, [
+        variantTable(found, VARIANTS, [
           ['Test accuracy (%)', (r) => 100 * r.accuracy],
           ['Test loss', (r) => last(r)?.testLoss ?? Number.NaN],
           ['Training loss', (r) => last(r)?.trainLoss ?? Number.NaN],
@@ -136,7 +122,7 @@ function attention(found: Found, { analysis, network }: KaratSettings): ReportSe
           `float64; r = ${network.rank}.`,
       ],
       tables: [
-        table(found, [
+        variantTable(found, VARIANTS, [
           ['Tokens N', (r) => r.ranks.tokens],
           ['σ_(r+1) / σ_1, largest', (r) => r.ranks.beyond],
           ['Above 1e-6 σ_1, fewest', (r) => r.ranks.least],
@@ -175,7 +161,7 @@ function landscapes(found: Found, { analysis }: KaratSettings): ReportSection[] 
           'images, at the end of the training. Networks end at different losses: compare with care.',
       ],
       tables: [
-        table(shown, [
+        variantTable(shown, VARIANTS, [
           ['Roughness', roughnessOf],
           ['Extrema', (r) => r.landscape?.surface.roughness.extrema ?? Number.NaN],
           ['λ_1', topOf],
@@ -216,7 +202,9 @@ function weights(found: Found): ReportSection[] {
   return [
     {
       title: 'Weights through training',
-      tables: [table(found, [['Share within ±0.01 (%)', (r) => 100 * r.nearZero]])],
+      tables: [
+        variantTable(found, VARIANTS, [['Share within ±0.01 (%)', (r) => 100 * r.nearZero]]),
+      ],
       figures: found
         .filter(([name]) => name === 'softmax' || name === 'g3b')
         .flatMap(([name, seeds]) =>
@@ -246,7 +234,7 @@ function cost(found: Found): ReportSection[] {
           'intermediate results; times are medians beside whatever else the machine did.',
       ],
       tables: [
-        table(found, [
+        variantTable(found, VARIANTS, [
           ['Operations of the activation', (r) => r.cost.activationOperations],
           ['Forward (MiB)', (r) => r.cost.forwardBytes / 2 ** 20],
           ['With gradients (MiB)', (r) => r.cost.trainingBytes / 2 ** 20],
