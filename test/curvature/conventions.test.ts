@@ -33,8 +33,11 @@ const measures = fc
     const normal = weights.map((row) => row.map((w) => w / row.reduce((a, b) => a + b, 0)))
     return { nodes, weights: normal }
   })
-  .filter((m) => Math.max(...flat(m)) - Math.min(...flat(m)) > 1e-3)
+  // Also of the logarithms that papyan-log smooths: 40 and -40 have the same.
+  .filter((m) => spread(flat(m)) > 1e-3 && spread(flat(m).map(logarithm)) > 1e-3)
 
+const spread = (values: number[]) => Math.max(...values) - Math.min(...values)
+const logarithm = (t: number) => Math.log(Math.abs(t) + 1e-5)
 const average = (values: number[]) => values.reduce((a, b) => a + b, 0) / values.length
 const rows = ({ nodes }: SpectralMeasure) => nodes as number[][]
 const flat = (m: SpectralMeasure) => rows(m).flat()
@@ -67,8 +70,7 @@ const references: Record<string, (m: SpectralMeasure, points: number) => [number
     return [grid, raw.map((v) => v / integral)]
   },
   papyan: (m, points) => papyanReference(m, points, 3, (t) => t),
-  'papyan-log': (m, points) =>
-    papyanReference(m, points, 1.04, (t) => Math.log(Math.abs(t) + 1e-5)),
+  'papyan-log': (m, points) => papyanReference(m, points, 1.04, logarithm),
   'rule-of-thumb'(m, points) {
     const low = Math.min(...flat(m))
     const high = Math.max(...flat(m))
@@ -115,8 +117,7 @@ describe.each(Object.keys(references))('convention %s', (convention) => {
         expect(worst(got.grid, grid)).toBeLessThan(1e-10 * 40)
         expect(worst(got.values, values)).toBeLessThan(1e-10 * largest)
       }),
-      // A fixed seed: nodes that differ by 1e-8 only make a kernel too narrow to compare to 1e-10.
-      { numRuns: convention === 'google' ? 5 : 40, seed: 7 },
+      { numRuns: convention === 'google' ? 5 : 40 },
     )
   })
 })
