@@ -6,6 +6,13 @@
 namespace losscape {
 
 enum class NormForm { kForward, kVjp, kJvp, kVjpJvp };
+constexpr bool IsDerivative(NormForm form) { return form != NormForm::kForward; }
+constexpr bool IsBackward(NormForm form) {
+  return form == NormForm::kVjp || form == NormForm::kVjpJvp;
+}
+// Has tangents, so statistics are dual numbers.
+constexpr bool IsDual(NormForm form) { return form == NormForm::kJvp || form == NormForm::kVjpJvp; }
+
 enum class NormStage { kNone, kBatch, kEstimate, kFrozen };
 
 // L batches (copies) of N samples with C channels of S values, in G groups (0: no second stage).

@@ -97,7 +97,7 @@ struct NormPoint {
   void Moments(int64_t n, int64_t c, Num& offset, Num& spread) const {
     const double o = Moment(n, 1, c);
     double oDot = 0, spreadDot = 0;
-    if (sums && (form == NormForm::kJvp || form == NormForm::kVjpJvp)) {
+    if (sums && IsDual(form)) {
       const int kind = form == NormForm::kJvp ? 0 : 2;
       const double size = static_cast<double>(s.spatial);
       oDot = Sum(n, kind, c) / size;

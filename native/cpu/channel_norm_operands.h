@@ -54,6 +54,7 @@ class NormSignature {
   }
 
   const NormShape& shape() const { return s_; }
+  NormForm form() const { return form_; }
   // Whether an operand is x, the residual or a cotangent, and not merely of that shape.
   bool LikeX(int in) const { return in >= 0 && in < static_cast<int>(likeX_.size()) && likeX_[in]; }
 
@@ -107,7 +108,7 @@ class NormSignature {
       throw Error(Code::kShape, op.name, ": expected groups that divide ", s_.channels,
                   " channels, got ", s_.groups, ".");
     }
-    if (form_ != NormForm::kJvp && form_ != NormForm::kVjpJvp) return;
+    if (!IsDual(form_)) return;
     const bool given = s_.stage == NormStage::kEstimate || s_.stage == NormStage::kFrozen;
     const size_t at = 2 + 2 * given + (s_.stage == NormStage::kEstimate) + s_.warm +
                       2 * s_.affine1 + 2 * s_.affine2 + s_.residual +
@@ -126,8 +127,7 @@ class NormSignature {
   // Calls next for every operand and result for every result, in their order.
   template <typename T, class Next, class Result>
   void Each(NormOperands<T>& b, Next next, Result result) const {
-    const bool backward = form_ == NormForm::kVjp || form_ == NormForm::kVjpJvp;
-    const bool dual = form_ == NormForm::kJvp || form_ == NormForm::kVjpJvp;
+    const bool backward = IsBackward(form_);
     const Shape& t = tangents_;
     const Shape channel = Led(lead_, {s_.channels}), scale2 = Led(lead_, {s_.Scales()});
     const Shape moments = Led(lead_, {s_.samples, 3, s_.channels});
@@ -147,9 +147,9 @@ class NormSignature {
       b.shift2.value = next("the second shift", scale2);
     }
     if (s_.residual) b.residual = next("the residual", x_);
-    if (form_ != NormForm::kForward) b.moments = next("the moments", moments);
+    if (IsDerivative(form_)) b.moments = next("the moments", moments);
     if (backward) b.dy = next("the cotangent", x_);
-    if (dual) {
+    if (IsDual(form_)) {
       b.xDot = next("the tangent of the activations", Led(t, x_));
       if (s_.affine1) {
         b.scale1.dot = next("the tangent of the first scale", Led(t, channel));
