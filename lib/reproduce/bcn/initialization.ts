@@ -6,6 +6,7 @@ import type { Tensor } from '../../program/tensor.js'
 import { trace } from '../../program/trace.js'
 import type { Program } from '../../program/types.js'
 import { normals, stream } from '../../random/index.js'
+import { VARIANTS } from './settings.js'
 
 /** A plain stack of 1 x 1 convolutions → norm → ReLU at its start. */
 export interface StackSettings {
@@ -19,14 +20,13 @@ export interface StackSettings {
   readonly pixels: number
 }
 
+const { bn, ...others } = VARIANTS
+
 /** Norms of the stack; WS standardises the filters too. */
 export const STACK_NORMS = {
-  bn: { label: 'BN', norm: 'bn', ws: false },
+  bn,
   ln: { label: 'LN', norm: 'ln', ws: false },
-  gn: { label: 'GN', norm: 'gn', ws: false },
-  gnWs: { label: 'GN+WS', norm: 'gn', ws: true },
-  bcn: { label: 'BCN', norm: 'bcn', ws: false },
-  bcnWs: { label: 'BCN+WS', norm: 'bcn', ws: true },
+  ...others,
 } as const
 
 export type StackNorm = keyof typeof STACK_NORMS
