@@ -123,6 +123,19 @@ export class ParameterLayout {
     }
   }
 
+  /** Throws ERR_NOT_FINITE naming the tensor with a NaN or infinity, also where f32 would have one. */
+  requireFinite(values: ArrayLike<number>, precision: 'f32' | 'f64'): void {
+    for (const { name, offset, size } of this.entries) {
+      for (let i = offset; i < offset + size; i++) {
+        if (Number.isFinite(precision === 'f32' ? Math.fround(values[i]) : values[i])) continue
+        throw new LosscapeError(
+          'ERR_NOT_FINITE',
+          `${this.kind === 'state' ? 'State' : 'Parameter'} '${name}' has ${values[i]} at element ${i - offset}.`,
+        )
+      }
+    }
+  }
+
   /**
    * Names that match a pattern: `*` stands for any run of characters, several patterns are
    * separated by commas, a leading `!` excludes. `layers.*.weight,!layers.0.*`

@@ -1,6 +1,5 @@
 import { newArray } from '../allocation.js'
 import type { Device } from '../device/device.js'
-import { LosscapeError } from '../errors.js'
 import type { JobOptions, NativeBuffer, NativeView } from '../native.js'
 import type { FloatVector, ParameterLayout } from './layout.js'
 import type { Model } from './model.js'
@@ -23,19 +22,7 @@ export function uploadParameters(
   options: JobOptions = {},
 ): DeviceParameters {
   layout.requireLength(params.length)
-  for (const { name, offset, size } of layout.entries) {
-    for (let i = 0; i < size; i++) {
-      // A number beyond f32 would become infinite on the device.
-      if (
-        !Number.isFinite(precision === 'f32' ? Math.fround(params[offset + i]) : params[offset + i])
-      ) {
-        throw new LosscapeError(
-          'ERR_NOT_FINITE',
-          `${layout.kind === 'state' ? 'State' : 'Parameter'} '${name}' has ${params[offset + i]} at element ${i}.`,
-        )
-      }
-    }
-  }
+  layout.requireFinite(params, precision)
   const bytes = precision === 'f64' ? 8 : 4
   const Real = precision === 'f64' ? Float64Array : Float32Array
   const storage = newArray<FloatVector>(Real, layout.storage, 'The parameters of the model')

@@ -120,6 +120,7 @@ export function evaluateNorm(
 ): Float64Array[] {
   const attributes = attributesOf(raw)
   refuseEstimates(inputs, attributes)
+  refuseRates(inputs, attributes)
   const [y, ...statistics] = evaluate(composed(types, attributes), inputs)
   return [y, momentsOf(inputs[0], types[0], attributes), ...statistics]
 }
@@ -136,6 +137,17 @@ function refuseEstimates(inputs: readonly Float64Array[], attributes: NormAttrib
       `channel_norm: expected a finite ${name}${name === 'variance' ? ' of at least 0' : ''} for every channel, got ${values[bad]} for channel ${bad}: estimates that were never initialised, or of a run that diverged.`,
     )
   }
+}
+
+/** Beyond [0, 1] a rate makes negative variances. */
+function refuseRates(inputs: readonly Float64Array[], attributes: NormAttributes): void {
+  const at = headNames(attributes).indexOf('rate')
+  const bad = at < 0 ? undefined : inputs[at].find((rate) => !(rate >= 0 && rate <= 1))
+  if (bad === undefined) return
+  throw new LosscapeError(
+    'ERR_RANGE',
+    `channel_norm: expected an update rate from 0 to 1, got ${bad}.`,
+  )
 }
 
 /** Mean, 0 and biased variance of each (sample, channel): [.., N, 3, C]. */

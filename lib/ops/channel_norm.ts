@@ -51,11 +51,12 @@ export interface EstimateOptions {
   mean: Tensor
   /** >= 0. */
   variance: Tensor
-  /** Update rate r, a scalar tensor; 0 leaves the estimates as they are. */
+  /** Update rate r, a scalar tensor from 0 (leaves the estimates as they are) to 1. */
   rate: Tensor
   /**
    * A scalar tensor: where it is 1, estimates start with this batch (its mean and biased variance,
-   * whatever mean, variance and rate are); 0 is an ordinary update. Default: no such operand.
+   * whatever mean, variance and rate are, finite ones all the same); 0 is an ordinary update.
+   * Default: no such operand.
    */
   warm?: Tensor
   /** Update the estimates 'before' they normalise (default, as published) or 'after'. */
@@ -310,7 +311,7 @@ export function instanceNorm(x: Tensor, options: ChannelNormOptions = {}): Tenso
  *
  * @param x [N, C, ..] or [N, .., C]
  * @throws ERR_SHAPE, ERR_ARGUMENT, ERR_DTYPE; ERR_RANGE at run time for estimates that are NaN,
- * infinite or (variance) negative
+ * infinite or (variance) negative, and for a rate outside [0, 1]
  * @see Qiao et al., Micro-Batch Training with Batch-Channel Normalization and Weight
  * Standardization (2019); the published code keeps r at 0, which never updates anything
  */
@@ -345,7 +346,8 @@ export function estimatedBatchNorm(
  * @param x [N, C, ..] or [N, .., C]
  * @throws ERR_SHAPE when the groups do not divide the channels, for one value a channel in mode
  * 'batch', for groups of one value and for operands that do not fit; ERR_ARGUMENT, ERR_DTYPE;
- * ERR_RANGE at run time for given statistics that are NaN, infinite or (variance) negative
+ * ERR_RANGE at run time for given statistics that are NaN, infinite or (variance) negative, and for
+ * a rate outside [0, 1]
  * @see Qiao et al., Micro-Batch Training with Batch-Channel Normalization and Weight
  * Standardization (2019)
  *

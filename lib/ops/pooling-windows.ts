@@ -80,6 +80,25 @@ export function perSpatialAxis(
   return axes === 1 ? [neutral, list[0]] : [list[0], list[1]]
 }
 
+/** The tables of a resized axis are made when the operation is traced: of no more positions. */
+const MOST_POSITIONS = 1 << 20
+
+/** Positions that an option asks for along the axes of space. */
+export function outputPositions(
+  where: string,
+  name: string,
+  value: PerAxis,
+  view: SpatialView,
+): [number, number] {
+  const list = perSpatialAxis(where, name, value, view, 1, 1)
+  const large = list.find((positions) => positions > MOST_POSITIONS)
+  if (large === undefined) return list
+  throw new LosscapeError(
+    'ERR_ARGUMENT',
+    `${where} expected ${name} to be at most ${MOST_POSITIONS} along an axis, got ${large}.`,
+  )
+}
+
 /** Number of outputs along an axis; with `ceil` a last window must begin before the padding behind. */
 function outputs(size: number, { kernel, stride, padding, dilation, ceil }: AxisPool): number {
   const room = (size + 2 * padding - dilation * (kernel - 1) - 1) / stride

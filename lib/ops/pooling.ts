@@ -7,6 +7,7 @@ import {
   adaptiveWindows,
   clippedWindows,
   heightAxis,
+  outputPositions,
   perSpatialAxis,
   requireLayout,
   type SpatialView,
@@ -126,7 +127,7 @@ export function averagePool(x: Tensor, options: AveragePoolOptions): Tensor {
 function adaptive(where: string, x: Tensor, options: AdaptivePoolOptions) {
   requireOptions(where, options, ['output', 'layout'])
   const view = spatialView(where, x, requireLayout(where, options.layout ?? 'nchw'))
-  const output = perSpatialAxis(where, 'output', options.output, view, 1, 1)
+  const output = outputPositions(where, 'output', options.output, view)
   return { view, output }
 }
 

@@ -3,7 +3,7 @@ import { requireOptions } from '../options.js'
 import { range } from '../program/shape.js'
 import type { Tensor } from '../program/tensor.js'
 import type { ImageLayout, PerAxis } from './convolution-shapes.js'
-import { perSpatialAxis, requireLayout, spatialView } from './pooling-windows.js'
+import { outputPositions, requireLayout, spatialView } from './pooling-windows.js'
 import { type Band, band, resample } from './resample.js'
 
 export interface ResizeOptions {
@@ -62,7 +62,7 @@ export function resize(x: Tensor, options: ResizeOptions): Tensor {
     )
   }
   const view = spatialView(where, x, requireLayout(where, options.layout ?? 'nchw'))
-  const to = perSpatialAxis(where, 'size', options.size, view, 1, 1)
+  const to = outputPositions(where, 'size', options.size, view)
   const [rows, columns] = view.size.map((from, i) =>
     mode === 'nearest' ? nearestBand(from, to[i]) : linearBand(from, to[i], alignCorners),
   )

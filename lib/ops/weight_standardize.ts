@@ -1,4 +1,5 @@
 import { LosscapeError } from '../errors.js'
+import { requireOptions } from '../options.js'
 import { defineOperation, type MaybeTensor } from '../program/registry.js'
 import { elements, range, sameShape } from '../program/shape.js'
 import { emit, type Tensor } from '../program/tensor.js'
@@ -7,6 +8,7 @@ import { add, mul } from './elementwise.js'
 import { broadcastTo, reshape, transpose } from './movement.js'
 import { sum } from './reduce.js'
 import {
+  SETTINGS,
   type StandardizeSettings,
   standardizeAttributes,
   standardizeSettings,
@@ -401,6 +403,7 @@ export function weightStandardize(
       'weightStandardize() expected an array of one bank of filters or more.',
     )
   }
+  requireOptions('weightStandardize()', options, ['gain', 'shift', ...SETTINGS])
   const { gain, shift, ...settings } = options
   const numbers = standardizeSettings('weightStandardize()', settings)
   const sizes = filters.map((w) => elements(w.shape?.slice(1) ?? []))

@@ -57,7 +57,8 @@ HWY_EXPORT(NormLoopsF64);
 NormLoops<float> LoopsFor(float) { return HWY_DYNAMIC_DISPATCH(NormLoopsF32)(); }
 NormLoops<double> LoopsFor(double) { return HWY_DYNAMIC_DISPATCH(NormLoopsF64)(); }
 
-// Estimates that were never initialised, or that a run that diverged has spoilt.
+// Estimates that were never initialised, or that a run that diverged has spoilt; rates beyond
+// [0, 1], which make negative variances.
 template <typename T>
 void CheckGiven(const NormShape& s, const NormOperands<T>& b) {
   if (!b.mean) return;
@@ -70,6 +71,11 @@ void CheckGiven(const NormShape& s, const NormOperands<T>& b) {
     const double m = static_cast<double>(b.mean[i]), v = static_cast<double>(b.variance[i]);
     if (!std::isfinite(m)) refuse("mean", m, i);
     if (!std::isfinite(v) || v < 0) refuse("variance of at least 0", v, i);
+  }
+  for (int64_t copy = 0; b.rate && copy < s.copies; ++copy) {
+    const double rate = static_cast<double>(b.rate[copy]);
+    if (rate >= 0 && rate <= 1) continue;
+    throw Error(Code::kRange, "channel_norm: expected an update rate from 0 to 1, got ", rate, ".");
   }
 }
 

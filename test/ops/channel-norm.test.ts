@@ -556,4 +556,15 @@ describe('bad input', () => {
     expect(() => evaluate(program, operands)).toThrow(expect.objectContaining(error))
     await expect(onDevice(program, operands)).rejects.toMatchObject(error)
   })
+
+  it.each([Number.NaN, -0.1, 1.5])('refuses the update rate %s when it runs', async (rate) => {
+    const program = trace(
+      (x, mean, variance, rate) => ops.estimatedBatchNorm(x, { mean, variance, rate }).y,
+      [[2, 2, 3], [2], [2], []],
+    )
+    const operands = [new Float64Array(12), [0, 0], [1, 1], [rate]]
+    const error = { code: 'ERR_RANGE', message: expect.stringContaining('rate from 0 to 1') }
+    expect(() => evaluate(program, operands)).toThrow(expect.objectContaining(error))
+    await expect(onDevice(program, operands)).rejects.toMatchObject(error)
+  })
 })

@@ -56,6 +56,7 @@ describe('resize', () => {
   it('refuses what it does not know', () => {
     const wrong: [object, RegExp][] = [
       [{ size: 0 }, /ERR_ARGUMENT.*size/],
+      [{ size: 1e9 }, /ERR_ARGUMENT.*size to be at most 1048576/],
       [{}, /ERR_ARGUMENT.*size/],
       [{ size: [2, 3, 4] }, /ERR_ARGUMENT.*size/],
       [{ size: 2, mode: 'cubic' }, /ERR_ARGUMENT.*mode/],

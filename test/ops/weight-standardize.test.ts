@@ -319,6 +319,10 @@ describe('weightStandardize', () => {
       refused(() => trace((w) => ops.weightStandardize([w])[0], [{ dtype: 'i32', shape: [2, 3] }])),
     ).toMatch(/ERR_DTYPE/)
     expect(refused(() => trace(() => ops.weightStandardize([])[0], []))).toMatch(/ERR_ARGUMENT/)
+    const nothing = null as unknown as object
+    expect(refused(() => trace((w) => ops.weightStandardize([w], nothing)[0], [[2, 3]]))).toMatch(
+      /ERR_ARGUMENT.*null/,
+    )
     const wrong: [object, RegExp][] = [
       [{ epsilon: -1 }, /ERR_ARGUMENT.*epsilon/],
       [{ epsilon: Number.NaN }, /ERR_ARGUMENT.*epsilon/],

@@ -1,3 +1,4 @@
+import { argumentError } from '../../arguments.js'
 import { LosscapeError } from '../../errors.js'
 import { requireOptions } from '../../options.js'
 import { evaluate, trace } from '../../program/index.js'
@@ -29,7 +30,8 @@ export interface Folded {
  *
  * @throws ERR_ARGUMENT for a model that is no convolutional network of this package, for one with
  * neither standardisation nor norms to fold, and with `norms` for other norms than 'bn' (statistics
- * of samples cannot be folded) and pre-activation; ERR_SHAPE
+ * of samples cannot be folded) and pre-activation; ERR_SHAPE; ERR_NOT_FINITE naming the tensor with a
+ * NaN or infinity; ERR_RANGE for a negative variance
  *
  * @example
  * const { model: plain, params, state } = fold(model, run.params, run.state)
@@ -43,8 +45,14 @@ export function fold(
   requireOptions('fold()', options, ['norms'])
   const { norms = false } = options
   const structure = structureOf('fold()', model)
-  model.layout.requireLength(params.length)
-  model.stateLayout.requireLength(state.length)
+  for (const [name, vector, layout] of [
+    ['params', params, model.layout],
+    ['state', state, model.stateLayout],
+  ] as const) {
+    if (!ArrayBuffer.isView(vector)) throw argumentError('fold()', name, 'a vector', vector)
+    layout.requireLength(vector.length)
+    layout.requireFinite(vector, 'f64')
+  }
   const { ws, rebuild } = structure
   if (!ws && !norms) {
     throw new LosscapeError(
@@ -128,6 +136,13 @@ function foldNorms(
     const [mean, variance] = ['running_mean', 'running_var'].map((k) =>
       model.stateLayout.view(state, `${at}.${k}`),
     )
+    const negative = variance.findIndex((v) => v < 0)
+    if (negative >= 0) {
+      throw new LosscapeError(
+        'ERR_RANGE',
+        `fold() expected variances of at least 0, got ${variance[negative]} at element ${negative} of '${at}.running_var'.`,
+      )
+    }
     const key = name.replace(/weight$/, 'bias')
     const before = bias ? (values.get(key) as Float64Array) : new Float64Array(scale.length)
     const after = new Float64Array(scale.length)

@@ -1,5 +1,6 @@
+import { argumentError } from '../../arguments.js'
 import { LosscapeError } from '../../errors.js'
-import type { Model } from '../model.js'
+import { Model } from '../model.js'
 import type { Norm } from './norm-options.js'
 import type { Standardization } from './standardize.js'
 
@@ -29,6 +30,7 @@ export function register(model: Model, structure: Structure): void {
 
 /** @throws ERR_ARGUMENT for a model that none of the families of convolutional networks built */
 export function structureOf(where: string, model: Model): Structure {
+  if (!(model instanceof Model)) throw argumentError(where, 'model', 'a model', model)
   const structure = structures.get(model)
   if (structure) return structure
   throw new LosscapeError(

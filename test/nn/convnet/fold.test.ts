@@ -88,5 +88,15 @@ describe('fold', () => {
     expect(() => fold(model, model.init(), none)).toThrowError(
       expect.objectContaining({ code: 'ERR_SHAPE' }),
     )
+    const missing = undefined as unknown as Float64Array
+    expect(() => fold(model, model.init(), missing)).toThrowError(/state to be a vector/)
+    expect(() => fold(missing as never, model.init(), none)).toThrowError(/model to be a model/)
+    expect(() => fold(model, model.init().fill(Number.NaN), model.initState())).toThrowError(
+      expect.objectContaining({ code: 'ERR_NOT_FINITE' }),
+    )
+    const variances = model.initState().fill(-5)
+    expect(() => fold(model, model.init(), variances, { norms: true })).toThrowError(
+      expect.objectContaining({ code: 'ERR_RANGE' }),
+    )
   })
 })
